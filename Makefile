@@ -1,0 +1,90 @@
+# Two commands matter: `make book` and `make test`. `make help` lists the rest.
+# Needs make and Python 3.11 to 3.13; everything else goes into $(VENV).
+
+VENV ?= .venv
+# Where a run puts its copy of the chapters and its book. Another OUT is another run.
+OUT ?= out
+# Chapters are executed one after the other, because pages show seconds.
+# NB_WORKERS=2 is quicker on a machine with memory to spare.
+NB_WORKERS ?= 0
+PORT ?= 8000
+
+PY := $(VENV)/bin/python
+STAMPS := $(VENV)/.stamps
+
+# An exported PYTHONDONTWRITEBYTECODE makes each import of TensorFlow three times slower.
+unexport PYTHONDONTWRITEBYTECODE
+# Quiet logs: TensorFlow's start-up notes, and the debugger's warning in each kernel.
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+export PYDEVD_DISABLE_FILE_VALIDATION ?= 1
+# The kernel is the environment's own, whatever kernels the user has installed.
+export JUPYTER_PREFER_ENV_PATH ?= 1
+export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help book test env lint-env unit execute build serve measure pretrain lint format pin clean distclean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+book: env ## make the environment, execute every chapter, build the book
+	@$(MAKE) --no-print-directory execute
+	@$(MAKE) --no-print-directory build
+
+test: env ## make the environment, run unit tests, notebook checks and every chapter
+	@$(MAKE) --no-print-directory unit
+	@$(MAKE) --no-print-directory execute
+
+env: $(STAMPS)/book-test ## make the environment, in .venv
+
+lint-env: $(STAMPS)/lint ## the same, with the tools that lint
+
+unit: env ## unit tests, doctests and notebook checks (no chapter is executed)
+	$(PY) -m pytest
+
+execute: env ## execute a copy of every chapter, in out/src; the tree stays clean
+	$(PY) tools/build_book.py copy --out $(OUT)
+	$(PY) -m pytest --nbmake --overwrite -p no:cacheprovider -n $(NB_WORKERS) --durations=0 $(OUT)/src/book
+
+build: env ## build the book from the chapters that were executed last
+	$(PY) tools/build_book.py build --out $(OUT)
+
+serve: ## show the built book on http://localhost:8000
+	$(PY) -m http.server --bind 127.0.0.1 --directory $(OUT)/_build/html $(PORT)
+
+measure: env ## measure again what is too dear for every run (hours; can be interrupted)
+	$(PY) tools/measure.py
+
+pretrain: env ## train the packaged backbone again
+	$(PY) pretraining/pretrain.py
+
+lint: lint-env ## ruff and mypy
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+format: lint-env ## let ruff put the code in order
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+pin: lint-env ## write constraints.txt from the environment
+	$(PY) tools/pin.py
+
+clean: ## remove what the targets made, but not the environment
+	rm -rf out "$(OUT)" .pytest_cache .mypy_cache .ruff_cache
+
+distclean: clean ## remove the environment, too
+	rm -rf "$(VENV)"
+
+# A stamp file says that the environment holds what pyproject.toml and constraints.txt ask for.
+$(STAMPS)/book-test: pyproject.toml constraints.txt | $(PY)
+	$(PY) -m pip install --quiet --constraint constraints.txt --editable '.[book,test]'
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/lint: pyproject.toml constraints.txt | $(PY)
+	$(PY) -m pip install --quiet --constraint constraints.txt --editable '.[book,test,lint]'
+	@mkdir -p $(STAMPS) && touch $(STAMPS)/book-test $@
+
+$(PY):
+	@sh tools/make-venv.sh "$(VENV)" $(PYTHON)

@@ -1,0 +1,117 @@
+"""The scripts that copy, build and check the book."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import build_book
+import check_pages
+import pytest
+import repository
+
+ADDRESS = "https://github.com/someone/a-book"
+
+
+@pytest.mark.parametrize(
+    ("remote", "expected"),
+    [
+        ("https://github.com/someone/a-book.git", ADDRESS),
+        ("https://token@github.com/someone/a-book", ADDRESS),
+        ("git@github.com:someone/a-book.git", ADDRESS),
+        ("ssh://git@github.com:22/someone/a-book.git\n", ADDRESS),
+        ("https://gitlab.com/group/sub/a-book", "https://gitlab.com/group/sub/a-book"),
+        ("https://git.example.org/someone/a-book.git", None),
+        ("../a-book.git", None),
+        ("", None),
+    ],
+)
+def test_public_address(remote: str, expected: str | None) -> None:
+    assert repository.public_address(remote) == expected
+
+
+def test_address_of_the_project(tmp_path: Path) -> None:
+    text = '[project]\nname = "x"\n[project.urls]\n'
+    (tmp_path / "pyproject.toml").write_text(text, encoding="utf-8")
+    assert repository.address(tmp_path) is None
+    (tmp_path / "pyproject.toml").write_text(f'{text}Repository = "{ADDRESS}/"\n', encoding="utf-8")
+    assert repository.address(tmp_path) == ADDRESS
+
+
+def test_buttons_follow_from_the_address() -> None:
+    config: dict[str, Any] = {"html": {"favicon": "f"}}
+    same, notes = build_book.final_config(config, None, {None})
+    assert same == config
+    assert notes == [repository.UNSET]
+
+    full, _ = build_book.final_config(config, ADDRESS, {ADDRESS})
+    assert full["repository"] == {"url": ADDRESS, "branch": "main", "path_to_book": "."}
+    assert full["html"]["use_edit_page_button"]
+    assert full["html"]["favicon"] == "f"
+    assert full["launch_buttons"]["colab_url"]
+
+    some, notes = build_book.final_config(config, ADDRESS, {None})
+    assert "launch_buttons" not in some
+    assert "setup_cell.py" in notes[-1]
+
+
+def test_rewritten_lines_settle() -> None:
+    assert build_book.as_terminal("1/2 \x1b[32m--\x1b[0m\r2/2 \x1b[32m==\x1b[0m\nnext") == (
+        "2/2 \x1b[32m==\x1b[0m\nnext"
+    )
+    assert build_book.as_terminal("loss 10" + "\b" * 7 + "loss 7 ") == "loss 7"
+    assert build_book.as_terminal("a\r\nb") == "a\nb"
+    assert build_book.as_terminal("long line\rshort\x1b[K") == "short"
+
+
+def _notebook(**changes: Any) -> dict[str, Any]:
+    cell = {"cell_type": "code", "metadata": {}, "source": "1", "outputs": [], "execution_count": 1}
+    return {"cells": [{**cell, **changes}]}
+
+
+def test_printed_text_is_joined() -> None:
+    pieces = [{"output_type": "stream", "name": "stdout", "text": text} for text in ("1/2", "\r2/2", "\nend")]
+    notebook = _notebook(outputs=pieces)
+    build_book.tidy(notebook)
+    assert [output["text"] for output in notebook["cells"][0]["outputs"]] == ["2/2\nend"]
+
+
+def test_only_an_executed_chapter_is_built() -> None:
+    error = {"output_type": "error", "ename": "ValueError", "evalue": "no", "traceback": []}
+    assert build_book.executed_faults(_notebook()) == []
+    assert "were not executed" in build_book.executed_faults(_notebook(execution_count=None))[0]
+    assert "ValueError: no" in build_book.executed_faults(_notebook(outputs=[error]))[0]
+    meant = _notebook(outputs=[error], metadata={"tags": ["raises-exception"]})
+    assert build_book.executed_faults(meant) == []
+
+
+def test_a_run_nbmake_would_skip_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(build_book.BuildError, match="_build"):
+        build_book.copy(tmp_path / "_build")
+
+
+@pytest.mark.parametrize(
+    ("html", "expected"),
+    [
+        ('<script src="https://cdn.example.org/x.js"></script>', "<script> fetches"),
+        ('<script src="//cdn.example.org/x.js"></script>', "<script> fetches"),
+        ('<link rel="stylesheet" href="https://fonts.example.org/css">', "<link> fetches"),
+        ('<img alt="A photo." src="http://example.org/p.png">', "<img> fetches"),
+        ('<p style="background: url(https://example.org/p.png)"></p>', "a style fetches"),
+        ('<img src="../_images/1a.png">', "has no text"),
+        ('<img src="../_images/1a.png" alt="../_images/1a.png">', "has no text"),
+        ('<a href="https://example.org">a link waits for the reader</a>', None),
+        ('<link rel="canonical" href="https://example.org/">', None),
+        ('<img src="_static/logo.svg" alt="Home">', None),
+    ],
+)
+def test_pages_are_checked(html: str, expected: str | None, tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text(html, encoding="utf-8")
+    found = check_pages.check(tmp_path)
+    assert bool(found) == (expected is not None), found
+    assert expected is None or expected in found[0]
+
+
+def test_styles_are_checked(tmp_path: Path) -> None:
+    (tmp_path / "x.css").write_text("@import 'https://fonts.example.org/css';", encoding="utf-8")
+    assert "fonts.example.org" in check_pages.check(tmp_path)[0]

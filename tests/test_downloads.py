@@ -1,0 +1,659 @@
+"""Bytes by name: what is verified, where it is looked for, and every way a download can fail."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from tlhelpers import downloads
+
+BODY = b"the right bytes " * 1000
+NAME = "thing.bin"
+WEIGHTS = "mobilenet_v2_1.00_224_no_top.h5"
+
+
+class Server(ThreadingHTTPServer):
+    """Serves each kind of good and bad answer under a path of its own, and counts requests."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.gets: list[str] = []
+        self.second_get = threading.Event()
+        self.both_ready = threading.Event()
+        self.over = threading.Event()
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}{path}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        self.server.gets.append(self.path)
+        if len(self.server.gets) > 1:
+            self.server.second_get.set()
+        with contextlib.suppress(ConnectionError):  # the client hangs up, as it should
+            getattr(self, self.path[1:])()
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+    def start(self, length: int | None) -> None:
+        self.send_response(200)
+        if length is not None:
+            self.send_header("Content-Length", str(length))
+        self.end_headers()
+
+    def good(self) -> None:
+        self.start(len(BODY))
+        self.wfile.write(BODY)
+
+    def good_once_both_ask(self) -> None:
+        self.server.both_ready.wait(60)
+        self.server.second_get.wait(1)  # room for a second request, which must not come
+        self.good()
+
+    def truncated(self) -> None:
+        self.start(len(BODY))
+        self.wfile.write(BODY[:100])
+
+    def wrong(self) -> None:
+        self.start(len(BODY))
+        self.wfile.write(BODY[::-1])
+
+    def missing(self) -> None:
+        self.send_error(404)
+
+    def endless(self) -> None:
+        self.start(None)
+        while not self.server.over.is_set():
+            self.wfile.write(BODY)
+
+    def stalled(self) -> None:
+        self.start(len(BODY))
+        self.wfile.write(BODY[:100])
+        self.server.over.wait(60)
+
+    def trickle(self) -> None:
+        self.start(len(BODY))
+        for byte in BODY:
+            self.wfile.write(bytes([byte]))
+            if self.server.over.wait(0.05):
+                return
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        yield server
+        server.over.set()
+        server.both_ready.set()
+        server.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("TLHELPERS_DATA", raising=False)
+    monkeypatch.setenv("TLHELPERS_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def check(path: Path) -> None:
+    if path.read_bytes() != BODY:
+        raise ValueError("expected the right bytes")
+
+
+@pytest.fixture
+def register(monkeypatch: pytest.MonkeyPatch) -> Callable[..., downloads.Resource]:
+    def register(*urls: str, **more: object) -> downloads.Resource:
+        resource = downloads.Resource(
+            **{  # type: ignore[arg-type]
+                "filename": NAME,
+                "urls": urls,
+                "check": check,
+                "licence": "none",
+                "source": "this test",
+                "max_bytes": 3 * len(BODY),
+                "content": "bytes",
+                **more,
+            }
+        )
+        monkeypatch.setitem(downloads.RESOURCES, resource.filename, resource)
+        return resource
+
+    return register
+
+
+def left_behind(cache: Path) -> list[str]:
+    """Name what a download left in the cache folder, locks apart."""
+    return sorted(path.name for path in cache.glob("*") if path.name != "locks")
+
+
+# -- from the official address -------------------------------------------------------------------
+
+
+def test_a_download_is_verified_and_kept(server, register, cache):
+    register(server.url("/good"))
+    path = downloads.fetch(NAME)
+    assert path == cache / NAME
+    assert path.read_bytes() == BODY
+    assert downloads.fetch(NAME) == path
+    assert server.gets == ["/good"]
+    assert left_behind(cache) == [NAME]
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("/truncated", "expected the whole file, got a part"),
+        ("/wrong", r"wrong content: expected the right bytes \(got 16,000 bytes with sha256 [0-9a-f]{16}"),
+        ("/missing", "expected HTTP 200, got 404"),
+        ("/endless", "expected at most 48,000 bytes, got more"),
+    ],
+)
+def test_a_bad_answer_is_one_clear_error(server, register, cache, path, message):
+    register(server.url(path))
+    with pytest.raises(downloads.DownloadError, match=message) as caught:
+        downloads.fetch(NAME)
+    assert server.url(path) in str(caught.value)
+    assert "TLHELPERS_DATA" in str(caught.value)
+    assert left_behind(cache) == []
+
+
+def test_a_silent_server_is_given_up(server, register, cache, monkeypatch):
+    monkeypatch.setattr(downloads, "STALL_S", 0.3)
+    register(server.url("/stalled"))
+    with pytest.raises(downloads.DownloadError, match=r"expected data within 0\.3 s, got none"):
+        downloads.fetch(NAME)
+    assert left_behind(cache) == []
+
+
+def test_a_trickle_is_given_up_at_the_deadline(server, register, cache, monkeypatch):
+    monkeypatch.setattr(downloads, "DEADLINE_S", 0.5)
+    register(server.url("/trickle"))
+    with pytest.raises(downloads.DownloadError, match=r"expected an end within 0\.5 s"):
+        downloads.fetch(NAME)
+    assert left_behind(cache) == []
+
+
+def test_nobody_listening(register, cache):
+    register("http://127.0.0.1:9/thing")
+    with pytest.raises(downloads.DownloadError, match="expected an answer, got ConnectionError"):
+        downloads.fetch(NAME)
+
+
+def test_the_second_address_stands_in_for_the_first(server, register, cache):
+    register(server.url("/missing"), server.url("/good"))
+    assert downloads.fetch(NAME).read_bytes() == BODY
+    assert server.gets == ["/missing", "/good"]
+
+
+def test_two_processes_make_one_download(server, register, cache):
+    script = f"""
+import sys
+from pathlib import Path
+from tlhelpers import downloads
+downloads.RESOURCES[{NAME!r}] = downloads.Resource(
+    {NAME!r}, ({server.url("/good_once_both_ask")!r},), Path.read_bytes, "", "", {2 * len(BODY)}, "")
+print("ready", flush=True)
+print(downloads.fetch({NAME!r}))
+"""
+    processes = [
+        subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    try:
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        server.both_ready.set()
+        paths = [process.communicate(timeout=60)[0].strip() for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    assert paths == [str(cache / NAME)] * 2
+    assert (cache / NAME).read_bytes() == BODY
+    assert server.gets == ["/good_once_both_ask"]
+
+
+# -- from the mirror folder and the cache --------------------------------------------------------
+
+
+@pytest.fixture
+def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "mirror"
+    folder.mkdir()
+    monkeypatch.setenv("TLHELPERS_DATA", str(folder))
+    return folder
+
+
+def test_the_mirror_comes_first(server, register, mirror):
+    register(server.url("/good"))
+    (mirror / NAME).write_bytes(BODY)
+    assert downloads.fetch(NAME) == downloads.find(NAME) == mirror / NAME
+    assert server.gets == []
+
+
+def test_a_file_missing_from_the_mirror_is_looked_for_elsewhere(server, register, mirror, cache):
+    register(server.url("/good"))
+    assert downloads.find(NAME) is None
+    assert downloads.fetch(NAME) == cache / NAME
+
+
+def test_a_bad_file_in_the_mirror_is_an_error_that_names_it(server, register, mirror):
+    register(server.url("/good"))
+    (mirror / NAME).write_bytes(b"other")
+    with pytest.raises(downloads.DownloadError, match=r"mirror.*thing\.bin: wrong content.*TLHELPERS_DATA"):
+        downloads.fetch(NAME)
+    assert server.gets == []
+    assert (mirror / NAME).read_bytes() == b"other"
+
+
+def test_a_bad_file_in_the_cache_is_fetched_again(server, register, cache):
+    register(server.url("/good"))
+    cache.mkdir()
+    (cache / NAME).write_bytes(BODY[:500])
+    with pytest.warns(UserWarning, match=r"thing\.bin is not used: wrong content"):
+        assert downloads.fetch(NAME).read_bytes() == BODY
+    assert server.gets == ["/good"]
+
+
+def test_a_bad_file_in_the_cache_is_gone_even_if_the_address_fails(server, register, cache):
+    register(server.url("/missing"))
+    cache.mkdir()
+    (cache / NAME).write_bytes(BODY[:500])
+    with pytest.warns(UserWarning, match="not used"), pytest.raises(downloads.DownloadError):
+        downloads.fetch(NAME)
+    assert left_behind(cache) == []
+
+
+def test_a_file_that_changed_since_is_verified_again(server, register, cache):
+    register(server.url("/good"))
+    path = downloads.fetch(NAME)
+    path.write_bytes(b"spoiled")
+    with pytest.warns(UserWarning, match="not used"):
+        assert downloads.find(NAME) is None
+
+
+def test_what_is_half_written_is_never_found(register, cache):
+    register()
+    (cache / ".partial-1").mkdir(parents=True)
+    (cache / ".partial-1" / NAME).write_bytes(BODY)
+    assert downloads.find(NAME) is None
+
+
+def test_data_folder_that_is_none(monkeypatch, tmp_path):
+    monkeypatch.setenv("TLHELPERS_DATA", str(tmp_path / "nowhere"))
+    with pytest.raises(downloads.DownloadError, match=r"expected a folder, got nothing there at .*nowhere"):
+        downloads.find("mnist.npz")
+
+
+def test_folders_by_variable(monkeypatch, tmp_path):
+    monkeypatch.setenv("TLHELPERS_DATA", "")
+    assert downloads.data_folder() is None
+    monkeypatch.setenv("TLHELPERS_CACHE", "")
+    assert downloads.cache_folder().name == "tlhelpers"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TLHELPERS_CACHE", "here")
+    assert downloads.cache_folder() == tmp_path / "here"
+
+
+def test_an_unknown_name_gets_a_hint():
+    with pytest.raises(LookupError, match=r"unknown file 'mnist': .*did you mean 'mnist\.npz'\?"):
+        downloads.fetch("mnist")
+
+
+# -- a disk that refuses -------------------------------------------------------------------------
+
+
+def test_an_unwritable_cache_folder(server, register, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setenv("TLHELPERS_CACHE", str(tmp_path / "file" / "cache"))
+    register(server.url("/good"))
+    with pytest.raises(downloads.DownloadError, match=r"expected a folder to write to.*TLHELPERS_CACHE"):
+        downloads.fetch(NAME)
+    assert server.gets == []
+
+
+def test_a_full_disk_while_downloading(server, register, cache, monkeypatch):
+    def write(self: object, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(downloads._BoundedFile, "write", write)
+    register(server.url("/good"))
+    with pytest.raises(downloads.DownloadError, match=r"got a full disk.*TLHELPERS_CACHE"):
+        downloads.fetch(NAME)
+    assert left_behind(cache) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")
+def test_a_full_disk_while_writing(tmp_path):
+    def write() -> None:
+        with downloads.atomic_file(tmp_path / "a.bin") as temporary:
+            temporary.symlink_to("/dev/full")
+            temporary.write_bytes(b"1")
+
+    with pytest.raises(downloads.CacheError, match="got a full disk"):
+        write()
+    assert list(tmp_path.iterdir()) == []
+
+
+# -- writing safely ------------------------------------------------------------------------------
+
+
+def test_an_atomic_file_replaces_the_old_one_at_the_end(tmp_path):
+    path = tmp_path / "deep" / "a.npy"
+    for value in (1, 2):
+        with downloads.atomic_file(path) as temporary:
+            np.save(temporary, np.array(value))
+            assert path.exists() == (value == 2)
+        assert np.load(path) == value
+    assert [entry.name for entry in path.parent.iterdir()] == ["a.npy"]
+
+
+@pytest.mark.parametrize("writer", [downloads.atomic_file, downloads.atomic_folder])
+def test_an_error_leaves_nothing(tmp_path, writer):
+    def write() -> None:
+        with writer(tmp_path / "a") as temporary:
+            (temporary / "b" if temporary.is_dir() else temporary).write_text("half")
+            raise KeyError("stop")
+
+    with pytest.raises(KeyError, match="stop"):
+        write()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_of_the_caller_stays_what_it_is(tmp_path):
+    with pytest.raises(FileNotFoundError), downloads.atomic_file(tmp_path / "a"):
+        (tmp_path / "nothing here").read_text()
+
+
+def test_an_atomic_folder_keeps_the_one_that_came_first(tmp_path):
+    path = tmp_path / "key"
+    with downloads.atomic_folder(path) as late:
+        (late / "a.txt").write_text("late")
+        with downloads.atomic_folder(path) as early:
+            (early / "a.txt").write_text("early")
+    assert (path / "a.txt").read_text() == "early"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["key"]
+
+
+def test_what_a_killed_process_left_is_cleared_away_after_a_day(tmp_path):
+    old, young = tmp_path / ".partial-old", tmp_path / ".partial-young"
+    for folder in (old, young):
+        folder.mkdir()
+    past = time.time() - 2 * 24 * 3600
+    os.utime(old, (past, past))
+    with downloads.atomic_file(tmp_path / "a") as temporary:
+        temporary.write_text("1")
+    assert not old.exists()
+    assert young.exists()
+
+
+def test_a_lock_is_held_by_one_at_a_time():
+    errors = []
+
+    def ask() -> None:
+        try:
+            with downloads.lock("a/b", timeout_s=0.1):
+                pass
+        except downloads.CacheError as error:
+            errors.append(str(error))
+
+    with downloads.lock("a/b"):
+        thread = threading.Thread(target=ask)
+        thread.start()
+        thread.join()
+    ask()  # free again
+    assert len(errors) == 1
+    assert "expected the lock on 'a/b' within 0.1 s" in errors[0]
+
+
+# -- what counts as the right content ------------------------------------------------------------
+
+
+def fake_mnist(path: Path, **changes: object) -> Path:
+    arrays = {
+        "x_train": np.arange(24, dtype=np.uint8).reshape(2, 3, 4),
+        "y_train": np.array([1, 2], np.uint8),
+        "x_test": np.arange(12, dtype=np.uint8).reshape(1, 3, 4),
+        "y_test": np.array([3], np.uint8),
+    } | changes
+    np.savez_compressed(path, **{name: array for name, array in arrays.items() if array is not None})
+    return path
+
+
+@pytest.fixture
+def small_mnist(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Expect a tiny MNIST, its idx files written down byte by byte."""
+    import hashlib
+
+    idx = {
+        "x_train": b"\0\0\x08\x03" + b"\0\0\0\x02\0\0\0\x03\0\0\0\x04" + bytes(range(24)),
+        "y_train": b"\0\0\x08\x01" + b"\0\0\0\x02" + b"\x01\x02",
+        "x_test": b"\0\0\x08\x03" + b"\0\0\0\x01\0\0\0\x03\0\0\0\x04" + bytes(range(12)),
+        "y_test": b"\0\0\x08\x01" + b"\0\0\0\x01" + b"\x03",
+    }
+    digests = {name: hashlib.md5(data).hexdigest() for name, data in idx.items()}
+    monkeypatch.setattr(downloads, "_MNIST_MD5", digests)
+
+
+@pytest.mark.usefixtures("small_mnist")
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_mnist_is_told_by_its_content_in_any_container(tmp_path, save):
+    with np.load(fake_mnist(tmp_path / "a.npz")) as arrays:
+        save(tmp_path / "b.npz", **dict(arrays))
+    downloads._check_mnist(tmp_path / "b.npz")
+
+
+@pytest.mark.usefixtures("small_mnist")
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"y_test": np.array([4], np.uint8)}, "expected y_test with idx md5"),
+        ({"y_test": np.array([3], np.int64)}, "expected y_test to be uint8, got int64"),
+        ({"x_test": np.arange(12, dtype=np.uint8).reshape(1, 4, 3)}, "expected x_test with idx md5"),
+        ({"x_train": None}, "expected the arrays .*x_train"),
+    ],
+)
+def test_mnist_with_other_content(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        downloads._check_mnist(fake_mnist(tmp_path / "a.npz", **changes))
+
+
+def test_mnist_in_the_mirror_that_is_no_archive(mirror):
+    (mirror / "mnist.npz").write_bytes(b"<html>please log in</html>")
+    with pytest.raises(downloads.DownloadError, match="wrong content: File is not a zip file"):
+        downloads.fetch("mnist.npz")
+
+
+def fake_weights(
+    path: Path, change: Callable[[list[tuple[str, np.ndarray]]], None] = lambda tensors: None
+) -> Path:
+    """Write zeros in the old Keras layout: groups of layers, names in attributes."""
+    kinds = ["kernel:0", "gamma:0", "beta:0", "moving_mean:0", "moving_variance:0"]
+    shapes = downloads._mobilenet_v2_shapes()
+    tensors = [(f"l{i}/{kinds[i % 5]}", np.zeros(shape, np.float32)) for i, shape in enumerate(shapes)]
+    change(tensors)
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = [name.split("/")[0].encode() for name, _ in tensors]
+        for name, tensor in tensors:
+            group = file.create_group(name.split("/")[0])
+            group.attrs["weight_names"] = [name.encode()]
+            # Every value of a tensor is the same here, so HDF5 need not store any.
+            group.create_dataset(name, shape=tensor.shape, dtype=tensor.dtype, fillvalue=tensor.flat[0])
+    return path
+
+
+def test_weights_of_the_right_structure_pass(tmp_path):
+    downloads._check_mobilenet_v2(fake_weights(tmp_path / "w.h5"))
+
+
+def spoil(tensors: list[tuple[str, np.ndarray]]) -> None:
+    tensors[7][1][...] = np.nan
+
+
+def shorten(tensors: list[tuple[str, np.ndarray]]) -> None:
+    del tensors[7]
+
+
+def turn(tensors: list[tuple[str, np.ndarray]]) -> None:
+    tensors[0] = (tensors[0][0], np.zeros((3, 3, 32, 3), np.float32))
+
+
+def swap(tensors: list[tuple[str, np.ndarray]]) -> None:
+    name, tensor = tensors[-5]
+    tensors[-5] = (name, tensor.transpose(0, 1, 3, 2))
+
+
+def halve(tensors: list[tuple[str, np.ndarray]]) -> None:
+    tensors[0] = (tensors[0][0], tensors[0][1].astype(np.float16))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (spoil, "expected finite weights, got NaN or infinity in l7"),
+        (shorten, "expected 52 each"),
+        (turn, r"expected the first kernel to be \(3, 3, 3, 32\), got \(3, 3, 32, 3\)"),
+        (swap, "expected the tensor shapes of MobileNetV2"),
+        (halve, "to be float32, got float16"),
+    ],
+)
+def test_weights_of_another_structure(tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
+        downloads._check_mobilenet_v2(fake_weights(tmp_path / "w.h5", change))
+
+
+def test_weights_that_are_no_weights(mirror):
+    (mirror / WEIGHTS).write_bytes(BODY)
+    with pytest.raises(downloads.DownloadError, match="wrong content"):
+        downloads.fetch(WEIGHTS)
+
+
+@pytest.mark.parametrize("name", list(downloads.RESOURCES))
+def test_the_real_files(full_data, monkeypatch, name):
+    monkeypatch.setenv("TLHELPERS_DATA", str(full_data))
+    assert downloads.fetch(name) == full_data / name
+    assert re.search(r"official|rebuilt|verified", downloads.describe(name))
+
+
+# -- which variant -------------------------------------------------------------------------------
+
+
+def test_describe_tells_the_variants_apart(register, mirror):
+    register()
+    assert downloads.describe(NAME) == "thing.bin: not on this machine yet"
+    (mirror / NAME).write_bytes(BODY)
+    digest = downloads._sha256(mirror / NAME)
+    assert (
+        downloads.describe(NAME)
+        == f"thing.bin: sha256 {digest[:8]}..., bytes verified; official digest unknown"
+    )
+    register(variants={digest: "rebuilt"})
+    assert downloads.describe(NAME).endswith("..., rebuilt; official digest unknown")
+    register(sha256=digest)
+    assert downloads.describe(NAME).endswith("..., the official file")
+    register(sha256="0" * 64)
+    assert "same content as the official file in another container" in downloads.describe(NAME)
+
+
+def test_the_rebuilt_weights_do_not_pass_for_the_official_ones():
+    resource = downloads.RESOURCES[WEIGHTS]
+    assert resource.sha256 is None
+    assert any("rebuilt from the TFLite release" in words for words in resource.variants.values())
+
+
+@pytest.mark.parametrize("resource", downloads.RESOURCES.values(), ids=lambda resource: resource.filename)
+def test_every_resource_says_where_it_comes_from(resource):
+    assert resource.licence
+    assert resource.source
+    assert all(url.startswith("https://") for url in resource.urls)
+    assert resource.max_bytes >= (resource.size or 0)
+
+
+# -- keys by content -----------------------------------------------------------------------------
+
+DIFFERENT: list[tuple[object, ...]] = [
+    (),
+    ("ab",),
+    ("a", "b"),
+    (["a", "b"],),
+    (b"ab",),
+    (Path("ab"),),
+    (1,),
+    (1.0,),
+    (True,),
+    (None,),
+    ({"a": 1},),
+    ({"a": 2},),
+    ({"b": 1},),
+    (np.arange(4, dtype=np.uint8),),
+    (np.arange(4, dtype=np.int8),),
+    (np.arange(4, dtype=np.uint8).reshape(2, 2),),
+    (np.arange(4, dtype=np.uint8)[::-1],),
+    (np.zeros((0, 2)),),
+    (np.zeros((0, 3)),),
+    (np.float32(1),),
+]
+
+
+def test_content_keys_differ_where_the_content_does():
+    assert len({downloads.content_key(*parts) for parts in DIFFERENT}) == len(DIFFERENT)
+
+
+def test_content_keys_agree_where_the_content_does(tmp_path, monkeypatch):
+    array = np.arange(5000, dtype=np.float32).reshape(100, 50)
+    key = downloads.content_key(array)
+    monkeypatch.setattr(downloads, "_PIECE", 7 * 50 * 4)  # read by seven rows, the last piece shorter
+    stored = np.memmap(tmp_path / "a", dtype=np.float32, mode="w+", shape=array.shape)
+    stored[:] = array
+    assert downloads.content_key(stored) == key
+    assert downloads.content_key(np.asfortranarray(array)) == key
+    stored[-1, -1] = 0
+    assert downloads.content_key(stored) != key
+
+
+def test_a_content_key_is_the_same_in_every_process():
+    """A changed value here means that every reader's cache is computed anew."""
+    key = downloads.content_key("a", 1, {"c": [0.1, None], "b": np.arange(3, dtype="<u2")})
+    assert key == "b070680b7c6ca06e633aa7dc3aeb7f68f56d4cf8d3e9d1206bf3d0181d11bcb8"
+
+
+@pytest.mark.parametrize("part", [object(), {1: 2}, np.array([object()]), {1, 2}])
+def test_content_keys_of_what_has_no_stable_content(part):
+    with pytest.raises(TypeError, match="expected"):
+        downloads.content_key(part)
+
+
+def test_the_library_digest_follows_source_and_name(tmp_path):
+    def digest() -> str:
+        return downloads._sources_digest(tmp_path)
+
+    (tmp_path / "a.py").write_text("1")
+    first = digest()
+    (tmp_path / "notes.txt").write_text("not source")
+    assert digest() == first
+    (tmp_path / "a.py").write_text("2")
+    second = digest()
+    (tmp_path / "a.py").rename(tmp_path / "b.py")
+    assert len({first, second, digest()}) == 3

@@ -1,0 +1,207 @@
+"""Numbers against values worked out by hand or by a second, plain formula."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pytest
+
+from tlhelpers import evaluation
+
+NAMES = ["cat", "dog", "owl"]
+LABELS = np.array([0, 1, 1, 2])
+CHANCES = np.array([[0.8, 0.1, 0.1], [0.1, 0.6, 0.3], [0.7, 0.2, 0.1], [0.5, 0.3, 0.2]])
+HISTORY = {"accuracy": [0.4, 0.6], "loss": [1.6, 1.2], "val_accuracy": [0.5, 0.7], "val_loss": [1.3, 1.0]}
+
+
+def many(n: int = 500, k: int = 10) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """Return labels and softmax outputs that are often right."""
+    rng = np.random.default_rng(3)
+    labels = rng.integers(0, k, n)
+    logits = rng.normal(size=(n, k)) + 2 * np.eye(k)[labels]
+    chances = np.exp(logits)
+    return labels, (chances / chances.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def test_worked_by_hand() -> None:
+    result = evaluation.evaluate(LABELS, CHANCES, NAMES)
+    assert result.n == 4
+    assert result.accuracy == 0.5
+    assert result.loss == pytest.approx(-np.log([0.8, 0.6, 0.2, 0.2]).mean())
+    assert result.confusion.to_numpy().tolist() == [[1, 0, 0], [1, 1, 0], [1, 0, 0]]  # rows: true classes
+    assert (result.confusion.index.name, result.confusion.columns.name) == ("true", "predicted")
+    cat, dog, owl = result.per_class.to_dict("records")
+    assert (cat["precision"], cat["recall"], cat["f1"], cat["support"]) == pytest.approx((1 / 3, 1, 0.5, 1))
+    assert (dog["precision"], dog["recall"], dog["support"]) == pytest.approx((1, 0.5, 2))
+    assert np.isnan(owl["precision"])  # never predicted
+    assert owl["recall"] == 0
+
+
+def test_interval_is_wilson() -> None:
+    labels, chances = many()
+    result = evaluation.evaluate(labels, chances, [str(i) for i in range(10)])
+    n, p, z = 500, result.accuracy, 1.959964
+    middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    assert result.interval == pytest.approx((middle - half, middle + half), abs=1e-6)
+
+
+def test_calibration_against_a_plain_loop() -> None:
+    labels, chances = many()
+    result = evaluation.evaluate(labels, chances, [str(i) for i in range(10)])
+    confidence, right = chances.max(axis=1), chances.argmax(axis=1) == labels
+    expected = 0.0
+    for i in range(15):
+        inside = (confidence > i / 15) & (confidence <= (i + 1) / 15)
+        if inside.any():
+            expected += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
+    assert expected > 0.01
+    assert result.calibration_error == pytest.approx(expected, abs=1e-6)
+    assert len(result.reliability) == 15
+    assert result.reliability["count"].sum() == 500
+
+
+def test_bins_include_their_upper_edge_and_may_be_empty() -> None:
+    result = evaluation.evaluate([0, 1], [[0.5, 0.5], [0.0, 1.0]], ["a", "b"], bins=4)
+    table = result.reliability
+    assert table["count"].tolist() == [0, 1, 0, 1]
+    assert table["confidence"].dropna().tolist() == [0.5, 1.0]
+    assert result.calibration_error == pytest.approx(0.25)
+
+
+def test_a_class_without_images_keeps_its_place() -> None:
+    result = evaluation.evaluate([0, 0], CHANCES[:2], NAMES)
+    assert result.confusion.shape == (3, 3)
+    assert result.per_class["support"].tolist() == [2, 0, 0]
+    assert result.loss == pytest.approx(-np.log([0.8, 0.1]).mean())
+
+
+def test_certain_and_wrong_costs_a_finite_loss() -> None:
+    assert evaluation.evaluate([1], [[1.0, 0.0]], ["a", "b"]).loss == pytest.approx(36.04, abs=0.01)
+
+
+@pytest.mark.filterwarnings("error")
+def test_half_precision_rows_are_scaled_to_one() -> None:
+    labels, chances = many()
+    names = [str(i) for i in range(10)]
+    half = evaluation.evaluate(labels, chances.astype(np.float16), names)
+    assert half.loss == pytest.approx(evaluation.evaluate(labels, chances, names).loss, rel=1e-3)
+
+
+def test_result_cannot_be_changed() -> None:
+    result = evaluation.evaluate(LABELS, CHANCES, NAMES)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        result.accuracy = 1.0  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("labels", "chances", "names", "error", "words"),
+    [
+        (LABELS, CHANCES[:, 0], NAMES, ValueError, r"shape \(images, classes\), got \(4,\)"),
+        (np.eye(3)[LABELS], CHANCES, NAMES, ValueError, "one-hot"),
+        (LABELS[:3], CHANCES, NAMES, ValueError, "3 labels and 4 rows"),
+        (LABELS[:0], CHANCES[:0], NAMES, ValueError, "at least one image, got none"),
+        (LABELS.astype(float), CHANCES, NAMES, TypeError, "got dtype float64"),
+        (LABELS, CHANCES.round().astype(int), NAMES, TypeError, "got dtype int64"),
+        (LABELS + 1, CHANCES, NAMES, ValueError, "from 0 to 2 for 3 classes, got 1 to 3"),
+        (LABELS - 1, CHANCES, NAMES, ValueError, "got -1 to 1"),
+        (LABELS, CHANCES * [np.nan, 1, 1], NAMES, ValueError, "finite .* in row 0"),
+        (LABELS, CHANCES * 1.01, NAMES, ValueError, r"a sum of 1\.01 in row 0"),
+        (LABELS, CHANCES + np.array([0.5, 0, -0.5]), NAMES, ValueError, "lowest value of -0.4"),
+        (LABELS, CHANCES, NAMES[:2], ValueError, "Expected 3 different class names"),
+        (LABELS, CHANCES, ["cat", "cat", "owl"], ValueError, "2 of them different"),
+        (LABELS, CHANCES, "abc", ValueError, "got 1,"),
+    ],
+)
+def test_bad_input_gets_one_clear_error(
+    labels: object, chances: object, names: list[str], error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        evaluation.evaluate(labels, chances, names)  # type: ignore[arg-type]
+
+
+def test_rows_may_miss_one_by_a_thousandth() -> None:
+    assert evaluation.evaluate(LABELS, CHANCES * 1.0009, NAMES).accuracy == 0.5
+
+
+def test_bins_below_one() -> None:
+    with pytest.raises(ValueError, match="got bins=0"):
+        evaluation.evaluate(LABELS, CHANCES, NAMES, bins=0)
+
+
+def test_mistakes_most_confident_first() -> None:
+    table = evaluation.confident_mistakes(LABELS, CHANCES, class_names=NAMES)
+    assert table.columns.tolist() == ["index", "true", "predicted", "confidence"]
+    assert table["index"].tolist() == [2, 3]
+    assert table["true"].tolist() == ["dog", "owl"]
+    assert table["predicted"].tolist() == ["cat", "cat"]
+    assert table["confidence"].tolist() == pytest.approx([0.7, 0.5])
+    assert evaluation.confident_mistakes(LABELS, CHANCES, k=1)["index"].tolist() == [2]
+
+
+def test_mistakes_without_names_are_numbers() -> None:
+    table = evaluation.confident_mistakes(LABELS, CHANCES)
+    assert table[["true", "predicted"]].to_numpy().tolist() == [[1, 0], [2, 0]]
+
+
+def test_equal_confidence_keeps_the_order_of_the_images() -> None:
+    chances = np.tile([[0.9, 0.1], [0.8, 0.2]], (100, 1))
+    table = evaluation.confident_mistakes(np.ones(200, dtype=int), chances, k=200)
+    assert table["index"].tolist() == [*range(0, 200, 2), *range(1, 200, 2)]
+
+
+def test_no_mistakes_is_an_empty_table() -> None:
+    table = evaluation.confident_mistakes([0], [[0.9, 0.1]], class_names=["a", "b"])
+    assert table.empty
+    assert "confidence" in table
+
+
+def test_mistakes_refuse_bad_input() -> None:
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        evaluation.confident_mistakes(LABELS, CHANCES, k=0)
+    with pytest.raises(ValueError, match="3 different class names"):
+        evaluation.confident_mistakes(LABELS, CHANCES, class_names=["a", "b"])
+    with pytest.raises(ValueError, match="3 labels and 4 rows"):
+        evaluation.confident_mistakes(LABELS[:3], CHANCES)
+
+
+def test_history_of_two_phases() -> None:
+    fitted = SimpleNamespace(history=HISTORY)
+    first = evaluation.history_table(fitted, phase="frozen", seconds=[3.0, 2.0])
+    second = evaluation.history_table(fitted, phase="fine-tuned", first_epoch=3)
+    assert first.columns.tolist() == [
+        "epoch", "phase", "accuracy", "loss", "val_accuracy", "val_loss", "seconds",
+    ]  # fmt: skip
+    assert "seconds" not in second
+    table = pd.concat([first, second], ignore_index=True)
+    assert table["epoch"].tolist() == [1, 2, 3, 4]
+    assert table["phase"].tolist() == ["frozen"] * 2 + ["fine-tuned"] * 2
+    assert table["val_loss"].tolist() == [1.3, 1.0] * 2
+
+
+def test_history_refuses_what_fit_did_not_return() -> None:
+    with pytest.raises(TypeError, match=r"what model\.fit returned .* got dict"):
+        evaluation.history_table({"loss": [1.0]}, phase="frozen")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="val_accuracy, val_loss is missing"):
+        evaluation.history_table(SimpleNamespace(history={"accuracy": [1], "loss": [0]}), phase="frozen")
+    with pytest.raises(ValueError, match="at least one epoch"):
+        evaluation.history_table(SimpleNamespace(history={name: [] for name in HISTORY}), phase="frozen")
+    with pytest.raises(ValueError, match="each of the 2 epochs, got 1 values"):
+        evaluation.history_table(SimpleNamespace(history=HISTORY), phase="frozen", seconds=[1.0])
+
+
+@pytest.mark.parametrize("module", ["evaluation", "plots"])
+def test_module_loads_no_keras(module: str) -> None:
+    # In a process of its own: here another test may have loaded it.
+    code = (
+        f"import sys, tlhelpers.{module}; "
+        "sys.exit(', '.join({'keras', 'tensorflow'} & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,82 @@
+"""What holds for the project as a whole."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# One letter of each stands in brackets, so that this file does not find itself.
+FORBIDDEN = {
+    "a package index or a mirror of one": re.compile(
+        r"py[p]i\.org|pytho[n]hosted|artifactor[y]|/simpl[e]/?\s|--(?:extra-)?inde[x]-url"
+    ),
+    "a path of one machine": re.compile(r"/(?:wor[k]|roo[t]|hom[e]|User[s]|op[t]|tm[p])/[\w.-]+"),
+}
+
+
+def _files() -> list[Path]:
+    """What git tracks or would track."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    command = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\0")
+    return [ROOT / name for name in names if name and (ROOT / name).is_file()]
+
+
+@pytest.mark.parametrize("what", FORBIDDEN)
+def test_no_file_names(what: str) -> None:
+    found = []
+    for path in _files():
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError:
+            continue
+        found += [
+            f"{path.relative_to(ROOT)}:{n}: {m[0]}"
+            for n, line in enumerate(lines, 1)
+            if (m := FORBIDDEN[what].search(line))
+        ]
+    assert found == [], f"a committed file names {what}"
+
+
+def test_import_is_light() -> None:
+    heavy = ["tensorflow", "keras", "sklearn", "matplotlib", "pandas"]
+    code = f"import sys, tlhelpers; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_constraints_are_plain_pins() -> None:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line for line in lines if not line.startswith("#")]
+    assert [line for line in pins if not re.fullmatch(r"[\w.-]+==[\w.]+", line)] == []
+
+
+def test_constraints_cover_what_the_project_asks_for() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    asked = project["dependencies"] + [
+        name for extra in project["optional-dependencies"].values() for name in extra
+    ]
+
+    def plain(text: str) -> str:
+        return re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", text)[0]).lower()  # type: ignore[index]
+
+    pinned = {
+        plain(line)
+        for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+        if "==" in line
+    }
+    assert {plain(name) for name in asked} - pinned == set()
+
+
+def test_what_the_wheel_adds_is_there() -> None:
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    added = tools["hatch"]["build"]["targets"]["wheel"].get("force-include", {})
+    assert [name for name in added if not (ROOT / name).exists()] == []

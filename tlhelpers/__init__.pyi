@@ -1,0 +1,45 @@
+from . import (
+    backbones,
+    datasets,
+    downloads,
+    editions,
+    evaluation,
+    freezing,
+    plots,
+    prefix,
+    published,
+    recipes,
+)
+from .backbones import load_backbone, preparation
+from .datasets import load_dataset
+from .editions import start_chapter
+from .evaluation import confident_mistakes, evaluate, history_table
+from .freezing import freeze, parts, refresh_batch_norm, unchanged
+from .prefix import cut_points, precompute, split
+
+__all__ = [
+    "backbones",
+    "confident_mistakes",
+    "cut_points",
+    "datasets",
+    "downloads",
+    "editions",
+    "evaluate",
+    "evaluation",
+    "freeze",
+    "freezing",
+    "history_table",
+    "load_backbone",
+    "load_dataset",
+    "parts",
+    "plots",
+    "precompute",
+    "prefix",
+    "preparation",
+    "published",
+    "recipes",
+    "refresh_batch_norm",
+    "split",
+    "start_chapter",
+    "unchanged",
+]

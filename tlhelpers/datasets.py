@@ -1,0 +1,349 @@
+"""Named data sets as disjoint train, validation and test splits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tlhelpers import downloads
+
+__all__ = ["Dataset", "Split", "check_images", "load_dataset", "overlap"]
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One part of a data set. The arrays can't be written to.
+
+    Attributes
+    ----------
+    images : numpy.ndarray, uint8, shape (n, height, width)
+        Grey values, 0 is background and 255 is full ink.
+    labels : numpy.ndarray, int64, shape (n,)
+        Positions in the data set's ``class_names``.
+    indices : numpy.ndarray, int64, shape (n,)
+        Place of each image in the data set's source; no two splits share one.
+    """
+
+    images: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64]
+    indices: npt.NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        check_images(self.images, self.labels)
+        if self.indices.shape != self.labels.shape:
+            raise ValueError(f"indices: expected shape {self.labels.shape}, got {self.indices.shape}")
+        for name in ("images", "labels", "indices"):
+            view = getattr(self, name).view()  # the caller's own array stays as it is
+            view.setflags(write=False)
+            object.__setattr__(self, name, view)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A data set, split once and for all.
+
+    Attributes
+    ----------
+    name : str
+    train, validation, test : Split
+        Choose on validation; look at test once.
+    class_names : tuple of str
+        By label.
+    licence, source : str
+        For the page that shows its images.
+    note : str
+        What a reader should know before trusting a result on it.
+    """
+
+    name: str
+    train: Split
+    validation: Split
+    test: Split
+    class_names: tuple[str, ...]
+    licence: str
+    source: str
+    note: str = ""
+
+    @property
+    def card(self) -> str:
+        """Markdown for a page: sizes, classes, source, licence, note."""
+        height, width = self.train.images.shape[1:]
+        sizes = [f"{len(split):,}" for split in (self.train, self.validation, self.test)]
+        lines = [
+            (
+                f"**{self.name}**: grey images of {height} by {width} pixels, "
+                f"{len(self.class_names)} classes ({', '.join(self.class_names)})."
+            ),
+            f"- Splits: {sizes[0]} train, {sizes[1]} validation, {sizes[2]} test.",
+            f"- Source: {self.source}.",
+            f"- Licence: {self.licence}.",
+        ]
+        return "\n".join([*lines, f"- Note: {self.note}"] if self.note else lines)
+
+
+def load_dataset(name: str, *, limit: int | None = None) -> Dataset:
+    """Load a data set by name.
+
+    Parameters
+    ----------
+    name : {"mnist", "digits"}
+        ``"mnist"`` is fetched if this machine has none: of its 60,000 training images the first
+        48,000 are train and the last 12,000 validation, in order, as ``validation_split=0.2`` of
+        Keras splits them; its 10,000 test images are test. ``"digits"`` is inside scikit-learn:
+        1,797 images, split at random but always the same way, classes in proportion, into 1,000
+        train, 297 validation and 500 test.
+    limit : int, optional
+        Keep the first ``limit`` images of each split, for a quick run. Classes are then no longer
+        in exact proportion.
+
+    Returns
+    -------
+    Dataset
+        Images uint8 (n, 28, 28) or (n, 8, 8), values 0 to 255; labels int64 (n,).
+
+    Raises
+    ------
+    LookupError
+        No data set goes by that name.
+    TypeError, ValueError
+        ``limit`` is not a whole number of at least 1.
+    tlhelpers.downloads.DownloadError
+        The files can't be had.
+
+    Notes
+    -----
+    MNIST: LeCun, Bottou, Bengio and Haffner (1998), Gradient-based learning applied to document
+    recognition. Digits: Alpaydin and Kaynak (1998), Optical recognition of handwritten digits, UCI.
+
+    Explained in the chapter "Prepare the data set".
+
+    Examples
+    --------
+    >>> digits = load_dataset("digits")
+    >>> digits.train.images.shape, digits.train.images.dtype, int(digits.train.images.max())
+    ((1000, 8, 8), dtype('uint8'), 255)
+    >>> len(load_dataset("digits", limit=20).test)
+    20
+    """
+    if name not in _LOADERS:
+        raise downloads.unknown_name("data set", name, _LOADERS)
+    if limit is not None:
+        if isinstance(limit, bool) or not isinstance(limit, int | np.integer):
+            raise TypeError(f"limit: expected a whole number or None, got {limit!r}")
+        if limit < 1:
+            raise ValueError(f"limit: expected at least 1, got {limit}; pass None for the whole data set")
+    return _LOADERS[name](limit)
+
+
+def _split(images: Any, labels: Any, indices: Any, limit: int | None) -> Split:
+    return Split(
+        images=np.asarray(images, dtype=np.uint8)[:limit],
+        labels=np.asarray(labels, dtype=np.int64)[:limit],
+        indices=np.asarray(indices, dtype=np.int64)[:limit],
+    )
+
+
+def _mnist(limit: int | None) -> Dataset:
+    with np.load(downloads.fetch("mnist.npz"), allow_pickle=False) as arrays:
+        images, labels = arrays["x_train"], arrays["y_train"]
+        test_images, test_labels = arrays["x_test"], arrays["y_test"]
+    resource = downloads.RESOURCES["mnist.npz"]
+    cut = 48_000
+    return Dataset(
+        name="mnist",
+        train=_split(images[:cut], labels[:cut], np.arange(cut), limit),
+        validation=_split(images[cut:], labels[cut:], np.arange(cut, 60_000), limit),
+        test=_split(test_images, test_labels, np.arange(60_000, 70_000), limit),
+        class_names=tuple("0123456789"),
+        licence=resource.licence,
+        source=resource.source,
+    )
+
+
+def _digits(limit: int | None) -> Dataset:
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    images, labels = load_digits(return_X_y=True)
+    # The file holds 0 to 16 (ink counted in 4 by 4 cells); full ink becomes 255.
+    pixels = np.rint(images.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
+    rest, test = train_test_split(np.arange(len(labels)), test_size=500, stratify=labels, random_state=0)
+    train, validation = train_test_split(rest, test_size=297, stratify=labels[rest], random_state=0)
+    return Dataset(
+        name="digits",
+        train=_split(pixels[train], labels[train], train, limit),
+        validation=_split(pixels[validation], labels[validation], validation, limit),
+        test=_split(pixels[test], labels[test], test, limit),
+        class_names=tuple("0123456789"),
+        licence="CC BY 4.0",
+        source="Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI; packed in scikit-learn",
+        note="a small set: one test image is 0.2 points of accuracy, so small differences mean little.",
+    )
+
+
+_LOADERS: dict[str, Callable[[int | None], Dataset]] = {"digits": _digits, "mnist": _mnist}
+
+
+def check_images(
+    images: Any,
+    labels: Any = None,
+    *,
+    n_classes: int | None = None,
+    dtype: str = "uint8",
+    value_range: tuple[float, float] = (0.0, 255.0),
+    ndim: tuple[int, ...] = (3,),
+    name: str = "images",
+) -> None:
+    """Make sure that images, and labels if given, are what the next step expects.
+
+    Parameters
+    ----------
+    images : array_like
+        Expected: shape (n, height, width), or with channels where ``ndim`` holds 4; n at least 1.
+    labels : array_like, optional
+        Expected: integers, shape (n,).
+    n_classes : int, optional
+        Labels are expected in 0 to ``n_classes - 1``; without it, at least 0.
+    dtype : {"uint8", "float"}
+        ``"uint8"`` for raw images, ``"float"`` for prepared ones.
+    value_range : tuple of float
+        Smallest and largest value allowed, both included.
+    ndim : tuple of int
+        Numbers of axes allowed: 3 without channels, 4 with one or three.
+    name : str
+        How the message calls the images.
+
+    Raises
+    ------
+    ValueError
+        Wrong number of axes, channels, type or range of values; NaN or infinity; no images at all;
+        labels of another length, shape, type or range. The first that applies, in this order.
+
+    Notes
+    -----
+    Explained in the chapter "Prepare the data set".
+
+    Examples
+    --------
+    >>> check_images(np.zeros((2, 28, 28), "uint8"), [3, 7], n_classes=10)
+    >>> check_images(np.zeros((2, 28, 28), "float32"))
+    Traceback (most recent call last):
+        ...
+    ValueError: images: expected uint8 values from 0 to 255, got float32; pass the raw, unscaled images
+    """
+    images = np.asanyarray(images)
+    if images.ndim not in ndim:
+        known = {3: "(n, height, width)", 4: "(n, height, width, channels)"}
+        layouts = " or ".join(known.get(axes, f"of {axes} axes") for axes in ndim)
+        hint = "; for a single image pass images[None]" if images.ndim + 1 in ndim else ""
+        raise ValueError(f"{name}: expected shape {layouts}, got {images.shape}{hint}")
+    if 0 in images.shape:
+        raise ValueError(f"{name}: expected at least one image, got none (shape {images.shape})")
+    if images.ndim == 4 and images.shape[-1] not in (1, 3):
+        raise ValueError(
+            f"{name}: expected 1 or 3 channels on the last axis, got {images.shape[-1]} in {images.shape}"
+        )
+    _check_values(images, dtype, value_range, name)
+    if labels is not None:
+        _check_labels(np.asanyarray(labels), len(images), n_classes)
+
+
+def _check_values(images: npt.NDArray[Any], dtype: str, value_range: tuple[float, float], name: str) -> None:
+    low, high = value_range
+    if dtype not in ("uint8", "float"):
+        raise downloads.unknown_name("kind of values", dtype, ["uint8", "float"])
+    if dtype == "uint8" and images.dtype != np.uint8:
+        raise ValueError(
+            f"{name}: expected uint8 values from {low:g} to {high:g}, got {images.dtype}; "
+            "pass the raw, unscaled images"
+        )
+    if dtype == "float":
+        if images.dtype.kind != "f":
+            raise ValueError(
+                f"{name}: expected floating-point values from {low:g} to {high:g}, got {images.dtype}; "
+                "prepare the raw images first"
+            )
+        # min and max carry NaN along, so two passes see all three faults.
+        least, most = float(images.min()), float(images.max())
+        if not (np.isfinite(least) and np.isfinite(most)):
+            raise ValueError(
+                f"{name}: expected finite values, got NaN or infinity; look at how they were made"
+            )
+    else:
+        least, most = int(images.min()), int(images.max())
+    if least < low or most > high:
+        raise ValueError(
+            f"{name}: expected values from {low:g} to {high:g}, got {least:g} to {most:g}; "
+            "scale them once, and only once"
+        )
+
+
+def _check_labels(labels: npt.NDArray[Any], n_images: int, n_classes: int | None) -> None:
+    if labels.ndim != 1:
+        hint = "; for one-hot rows pass labels.argmax(axis=1)" if labels.ndim == 2 else ""
+        raise ValueError(f"labels: expected shape (n,), got {labels.shape}{hint}")
+    if len(labels) != n_images:
+        raise ValueError(
+            f"labels: expected one for each of the {n_images:,} images, got {len(labels):,}; "
+            "cut both with the same indices"
+        )
+    if labels.dtype.kind not in "iu":
+        raise ValueError(f"labels: expected integers, got {labels.dtype}; pass positions in class_names")
+    top = "" if n_classes is None else f" to {n_classes - 1}"
+    if labels.min() < 0 or (n_classes is not None and labels.max() >= n_classes):
+        raise ValueError(
+            f"labels: expected 0{top or ' or more'}, got {labels.min()} to {labels.max()}; "
+            "count classes from 0, and name each in class_names"
+        )
+
+
+def overlap(a: Any, b: Any) -> int:
+    """Count what occurs in both: identical images, or shared indices.
+
+    Parameters
+    ----------
+    a, b : Split or array_like
+        Two splits or two arrays of images, shape (n, ...), are compared by content; two sets of
+        indices, shape (n,), by value.
+
+    Returns
+    -------
+    int
+        Number of different images (or indices) that are in ``a`` and in ``b``.
+
+    Raises
+    ------
+    ValueError
+        One holds images and the other indices, or images of another size or type.
+
+    Notes
+    -----
+    Disjoint indices mean that no image was used twice; two indices may still show the same picture.
+
+    Explained in the chapter "Prepare the data set".
+
+    Examples
+    --------
+    >>> overlap([1, 2, 3], [3, 4])
+    1
+    >>> digits = load_dataset("digits")
+    >>> overlap(digits.train.indices, digits.test.indices)
+    0
+    """
+    first = np.asanyarray(a.images if isinstance(a, Split) else a)
+    second = np.asanyarray(b.images if isinstance(b, Split) else b)
+    if first.shape[1:] != second.shape[1:] or (first.ndim > 1 and first.dtype != second.dtype):
+        raise ValueError(
+            f"expected two of a kind, got {first.dtype} {first.shape} and {second.dtype} {second.shape}; "
+            "compare images of one size and type, or indices with indices"
+        )
+    if first.ndim <= 1:
+        return len(np.intersect1d(first, second))
+    return len({image.tobytes() for image in first} & {image.tobytes() for image in second})

@@ -1,0 +1,900 @@
+"""Bytes by name: mirror folder, then cache, then the official address.
+
+A file is verified before its path is handed out, wherever it came from. Where the same content
+exists in several containers (an ``.npz`` is a zip archive, so its bytes depend on who packed it),
+the content is verified and not the container. Downloads run through :mod:`pooch`, are bounded in
+bytes and in time, and appear in the cache folder whole or not at all.
+
+Two environment variables are read: ``TLHELPERS_DATA`` names a mirror folder that is only read,
+``TLHELPERS_CACHE`` moves the cache folder, which is otherwise the user's own.
+"""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import functools
+import hashlib
+import os
+import shutil
+import struct
+import tempfile
+import threading
+import time
+import warnings
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+__all__ = [
+    "RESOURCES",
+    "CacheError",
+    "DownloadError",
+    "Resource",
+    "atomic_file",
+    "atomic_folder",
+    "cache_folder",
+    "content_key",
+    "data_folder",
+    "describe",
+    "fetch",
+    "find",
+    "library_digest",
+    "lock",
+    "unknown_name",
+]
+
+STALL_S = 30.0  # no byte for so long: the connection counts as dead
+DEADLINE_S = 1800.0  # one download never takes longer, however slowly bytes trickle in
+
+_CHUNK = 1 << 16  # bytes of a download at a time
+_PIECE = 1 << 24  # bytes of an array at a time
+_TEMPORARY = ".partial-"  # what is being written carries this name, and nobody reads such a name
+_ABANDONED_S = 24 * 3600.0  # a temporary this old was left by a killed process
+_STORAGE_ERRORS = {
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "ENOTDIR", "EFBIG", "ENAMETOOLONG")
+    if hasattr(errno, name)
+}
+_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+
+
+class DownloadError(RuntimeError):
+    """A file can't be had: the message says what was expected, what came, and what to do."""
+
+
+class CacheError(RuntimeError):
+    """The cache folder can't be used: it can't be written, it is full, or somebody holds its lock."""
+
+
+# -- names and errors ----------------------------------------------------------------------------
+
+
+def unknown_name(kind: str, got: object, valid: Iterable[str]) -> LookupError:
+    """Make the error for a name that nothing here goes by, with the nearest valid names.
+
+    Parameters
+    ----------
+    kind : str
+        What was named, as it should read in the message ("data set", "layer", ...).
+    got : object
+        The name as it was given.
+    valid : iterable of str
+        All names that would have been right.
+
+    Returns
+    -------
+    LookupError
+        To be raised by the caller.
+
+    Examples
+    --------
+    >>> print(unknown_name("data set", "minst", ["mnist", "digits"]))
+    unknown data set 'minst': expected one of 'digits', 'mnist'; did you mean 'mnist'?
+    """
+    names = sorted(valid)
+    near = difflib.get_close_matches(str(got), names, n=3, cutoff=0.5)
+    shown = names if len(names) <= 12 else [*names[:12], f"... ({len(names)} names)"]
+    listed = ", ".join(repr(name) if name in names else name for name in shown) or "nothing at all"
+    hint = f"; did you mean {' or '.join(repr(name) for name in near)}?" if near else ""
+    return LookupError(f"unknown {kind} {got!r}: expected one of {listed}{hint}")
+
+
+# -- what is known about each file ---------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One file: where it officially lies, and how its content is told from anything else.
+
+    Attributes
+    ----------
+    filename : str
+        Name in the mirror folder and in the cache, and the name :func:`fetch` takes.
+    urls : tuple of str
+        Official addresses, tried in this order.
+    check : callable
+        Takes a path; raises ``ValueError`` saying what it expected and what it got if the content
+        is not the one meant.
+    licence, source : str
+        For the page that uses the file.
+    max_bytes : int
+        A download longer than this is stopped.
+    content : str
+        What ``check`` makes sure of, in words.
+    sha256 : str or None
+        Of the official file; None where nobody has established it.
+    size : int or None
+        Of the official file, in bytes, where known.
+    variants : mapping of str to str
+        SHA-256 of files that are known *not* to be the official one, to a description of each.
+    """
+
+    filename: str
+    urls: tuple[str, ...]
+    check: Callable[[Path], None]
+    licence: str
+    source: str
+    max_bytes: int
+    content: str
+    sha256: str | None = None
+    size: int | None = None
+    variants: Mapping[str, str] = field(default_factory=dict)
+
+
+# MD5 of the four uncompressed files of the original MNIST distribution, header included.
+_MNIST_MD5 = {
+    "x_train": "6bbc9ace898e44ae57da46a324031adb",
+    "y_train": "a25bea736e30d166cdddb491f175f624",
+    "x_test": "2646ac647ad5339dbf082846283269ea",
+    "y_test": "27ae3e4e09519cfbb04c329615203637",
+}
+
+
+def _check_mnist(path: Path) -> None:
+    """Compare the four arrays with the original idx files, byte for byte."""
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > 60_000_000:  # the real one is 55 MB; do not unpack a bomb
+        raise ValueError(f"expected about 55 MB of arrays, got {unpacked:,} bytes")
+    with np.load(path, allow_pickle=False) as arrays:
+        missing = sorted(set(_MNIST_MD5) - set(arrays.files))
+        if missing:
+            raise ValueError(f"expected the arrays {sorted(_MNIST_MD5)}, got {sorted(arrays.files)}")
+        for name, expected in _MNIST_MD5.items():
+            array = arrays[name]
+            if array.dtype != np.uint8:
+                raise ValueError(f"expected {name} to be uint8, got {array.dtype}")
+            # An idx file: two zero bytes, 8 for "unsigned byte", the number of axes, their lengths.
+            header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
+            digest = hashlib.md5(header + array.tobytes(), usedforsecurity=False)
+            if digest.hexdigest() != expected:
+                raise ValueError(f"expected {name} with idx md5 {expected}, got {digest.hexdigest()}")
+
+
+def _check_mobilenet_v2(path: Path) -> None:
+    """Check structure, shapes and finiteness of MobileNetV2 weights, alpha 1.0, without top."""
+    import h5py
+
+    shapes: list[tuple[int, ...]] = []
+    kinds: Counter[str] = Counter()
+    with h5py.File(path, "r") as file:
+        root = file.get("model_weights", file)
+        for layer in _texts(root.attrs["layer_names"]):
+            for name in _texts(root[layer].attrs["weight_names"]):
+                tensor = np.asarray(root[layer][name])
+                kind = name.rsplit("/", 1)[-1].split(":")[0]
+                shapes.append(tensor.shape)
+                kinds["kernel" if kind.endswith("kernel") else kind] += 1
+                if tensor.dtype != np.float32:
+                    raise ValueError(f"expected {name} to be float32, got {tensor.dtype}")
+                if not np.isfinite(tensor).all():
+                    raise ValueError(f"expected finite weights, got NaN or infinity in {name}")
+                if kind == "moving_variance" and tensor.min() < 0:
+                    raise ValueError(f"expected variances of at least 0, got {tensor.min():g} in {name}")
+    expected = dict.fromkeys(("kernel", "gamma", "beta", "moving_mean", "moving_variance"), 52)
+    if dict(kinds) != expected:
+        raise ValueError(f"expected 52 each of {list(expected)}, got {dict(kinds)}")
+    parameters = sum(int(np.prod(shape)) for shape in shapes)
+    if parameters != 2_257_984:
+        raise ValueError(f"expected 2,257,984 parameters, got {parameters:,}")
+    if shapes[0] != (3, 3, 3, 32):
+        raise ValueError(f"expected the first kernel to be (3, 3, 3, 32), got {shapes[0]}")
+    if Counter(shapes) != Counter(_mobilenet_v2_shapes()):
+        raise ValueError("expected the tensor shapes of MobileNetV2 (alpha 1.0), got others")
+
+
+def _mobilenet_v2_shapes() -> list[tuple[int, ...]]:
+    """Shapes of all tensors, written down from table 2 of Sandler et al. (2018)."""
+    shapes: list[tuple[int, ...]] = []
+
+    def convolution(kernel: tuple[int, ...], channels: int) -> None:
+        shapes.extend([kernel, *[(channels,)] * 4])  # four vectors of batch normalisation
+
+    convolution((3, 3, 3, 32), 32)
+    channels = 32
+    rows = [(1, 16, 1), (6, 24, 2), (6, 32, 3), (6, 64, 4), (6, 96, 3), (6, 160, 3), (6, 320, 1)]
+    for expansion, out, repeats in rows:
+        for _ in range(repeats):
+            wide = channels * expansion
+            if expansion > 1:
+                convolution((1, 1, channels, wide), wide)
+            convolution((3, 3, wide, 1), wide)
+            convolution((1, 1, wide, out), out)
+            channels = out
+    convolution((1, 1, 320, 1280), 1280)
+    return shapes
+
+
+def _texts(values: Iterable[Any]) -> list[str]:
+    """HDF5 attributes hold bytes or text, by who wrote them."""
+    return [value.decode() if isinstance(value, bytes) else str(value) for value in values]
+
+
+_KERAS = "https://storage.googleapis.com/tensorflow"
+
+#: Every file that can be fetched, by name.
+RESOURCES: dict[str, Resource] = {
+    resource.filename: resource
+    for resource in (
+        Resource(
+            filename="mnist.npz",
+            urls=(f"{_KERAS}/tf-keras-datasets/mnist.npz",),
+            check=_check_mnist,
+            licence="CC BY-SA 3.0",
+            source="Yann LeCun, Corinna Cortes, Christopher J. C. Burges, as packed by Keras",
+            max_bytes=16_000_000,
+            content="the bytes of the four original idx files",
+            sha256="731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1",
+            size=11_490_434,
+        ),
+        Resource(
+            filename="mobilenet_v2_1.00_224_no_top.h5",
+            urls=(
+                (
+                    f"{_KERAS}/keras-applications/mobilenet_v2/"
+                    "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
+                ),
+            ),
+            check=_check_mobilenet_v2,
+            licence="Apache-2.0",
+            source="Google, as packed by Keras",
+            max_bytes=16_000_000,
+            content="number, shapes and finiteness of all tensors",
+            variants={
+                "970fdb4635b975ba855fd196b9062ae6a857ec16a34e981985bebefd481b6079": (
+                    "rebuilt from the TFLite release, not Keras' own file: the same function in inference "
+                    "mode, other BatchNorm numbers"
+                ),
+            },
+        ),
+    )
+}
+
+
+def _resource(name: str) -> Resource:
+    try:
+        return RESOURCES[name]
+    except (KeyError, TypeError):
+        raise unknown_name("file", name, RESOURCES) from None
+
+
+# -- the three places ----------------------------------------------------------------------------
+
+
+def data_folder() -> Path | None:
+    """Name the mirror folder, if there is one.
+
+    Returns
+    -------
+    pathlib.Path or None
+        What ``TLHELPERS_DATA`` names; None where it is unset or empty. The folder is only read.
+
+    Raises
+    ------
+    DownloadError
+        The variable is set and is not a folder.
+
+    Examples
+    --------
+    >>> folder = data_folder()
+    >>> folder is None or folder.is_dir()
+    True
+    """
+    value = os.environ.get("TLHELPERS_DATA", "")
+    if not value:
+        return None
+    folder = Path(value).expanduser().absolute()
+    if not folder.is_dir():
+        got = "a file" if folder.exists() else "nothing there"
+        raise DownloadError(
+            f"TLHELPERS_DATA: expected a folder, got {got} at {folder}; correct the variable, or unset it "
+            "to use the cache and the official addresses"
+        )
+    return folder
+
+
+def cache_folder() -> Path:
+    """Name the folder for downloads and for what was computed from them.
+
+    Returns
+    -------
+    pathlib.Path
+        What ``TLHELPERS_CACHE`` names, else the user's cache folder of this system. It may not exist
+        yet: :func:`atomic_file`, :func:`atomic_folder` and :func:`lock` make it.
+
+    Examples
+    --------
+    >>> cache_folder().is_absolute()
+    True
+    """
+    value = os.environ.get("TLHELPERS_CACHE", "")
+    if value:
+        return Path(value).expanduser().absolute()
+    import pooch  # here, so that naming a folder of one's own needs no import
+
+    return Path(pooch.os_cache("tlhelpers")).absolute()
+
+
+def find(name: str) -> Path | None:
+    """Look for a file on this machine, without any network.
+
+    Parameters
+    ----------
+    name : str
+        A key of :data:`RESOURCES`.
+
+    Returns
+    -------
+    pathlib.Path or None
+        A verified file in the mirror folder, else in the cache folder; None where neither has it.
+
+    Raises
+    ------
+    LookupError
+        No such name.
+    DownloadError
+        The mirror folder holds a file of this name with other content.
+
+    Warns
+    -----
+    UserWarning
+        The cache holds a file of this name with other content; it is not used.
+
+    Examples
+    --------
+    >>> path = find("mnist.npz")
+    >>> path is None or path.name == "mnist.npz"
+    True
+    """
+    resource = _resource(name)
+    mirror = data_folder()
+    if mirror is not None and (mirror / resource.filename).is_file():
+        path = mirror / resource.filename
+        try:
+            _verify(resource, path)
+        except ValueError as error:
+            raise DownloadError(
+                f"{path}: {error}; replace or remove that file in the folder that TLHELPERS_DATA names"
+            ) from error
+        return path
+    path = cache_folder() / resource.filename
+    if not _is_file(path):
+        return None
+    try:
+        _verify(resource, path)
+    except ValueError as error:
+        warnings.warn(f"{path} is not used: {error}; it will be fetched again", stacklevel=2)
+        return None
+    return path
+
+
+def fetch(name: str) -> Path:
+    """Give the path of a verified file; download it if this machine has none.
+
+    Looked for in the mirror folder (``TLHELPERS_DATA``), then in the cache folder, then at the
+    official addresses. Of several processes that ask at once, one downloads and the others wait.
+
+    Parameters
+    ----------
+    name : str
+        A key of :data:`RESOURCES`.
+
+    Returns
+    -------
+    pathlib.Path
+        A file whose content was verified by this process.
+
+    Raises
+    ------
+    LookupError
+        No such name.
+    DownloadError
+        The file can't be had: wrong content in the mirror folder; every address failed, stopped
+        sending, sent too much or something else; the cache folder can't be written or is full.
+
+    Notes
+    -----
+    Explained in the chapter "Prepare the data set".
+
+    Examples
+    --------
+    >>> fetch("minst.npz")
+    Traceback (most recent call last):
+        ...
+    LookupError: unknown file 'minst.npz': expected one of 'mnist.npz', 'mobilenet_v2_1.00_224_no_top.h5'; \
+did you mean 'mnist.npz'?
+    """
+    resource = _resource(name)
+    found = find(name)
+    if found is not None:
+        return found
+    try:
+        # Whoever waits here lets the other finish: each address may take its whole time.
+        with lock(name, timeout_s=DEADLINE_S * len(resource.urls) + 60):
+            path = cache_folder() / resource.filename
+            if _is_file(path):
+                try:
+                    _verify(resource, path)  # somebody fetched it while we waited
+                    return path
+                except ValueError:
+                    with _storage(path, every=True):
+                        path.unlink()
+            _download_any(resource, path)
+            return path
+    except CacheError as error:
+        raise DownloadError(f"{name} can't be kept: {error}") from error
+
+
+def describe(name: str) -> str:
+    """Say which variant of a file is used here, for a page to print.
+
+    Parameters
+    ----------
+    name : str
+        A key of :data:`RESOURCES`.
+
+    Returns
+    -------
+    str
+        Name, digest, and what the digest tells. No path of this machine is in it.
+
+    Raises
+    ------
+    LookupError, DownloadError
+        As :func:`find`.
+
+    Examples
+    --------
+    >>> describe("mnist.npz").split(":")[0]
+    'mnist.npz'
+    """
+    resource = _resource(name)
+    path = find(name)
+    if path is None:
+        return f"{name}: not on this machine yet"
+    digest = _sha256(path)
+    if digest == resource.sha256:
+        return f"{name}: sha256 {digest[:8]}..., the official file"
+    if digest in resource.variants:
+        known = resource.variants[digest]
+    elif resource.sha256 is not None:
+        known = f"same content as the official file in another container ({resource.content} verified)"
+    else:
+        known = f"{resource.content} verified"
+    unknown = "" if resource.sha256 else "; official digest unknown"
+    return f"{name}: sha256 {digest[:8]}..., {known}{unknown}"
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # no right to look: the same as absent, writing will say why
+        return False
+
+
+_verified: set[tuple[str, str, int, int, int]] = set()
+
+
+def _verify(resource: Resource, path: Path) -> None:
+    """Check the content; once per process for a file that has not changed since."""
+    state = path.stat()
+    known = (resource.filename, str(path), state.st_ino, state.st_size, state.st_mtime_ns)
+    if known in _verified:
+        return
+    try:
+        resource.check(path)
+    except MemoryError:
+        raise  # says nothing about the file
+    except Exception as error:  # a broken file makes zip, HDF5 and numpy fail in many ways
+        try:
+            digest = f" with sha256 {_sha256(path)[:16]}..."
+        except OSError:
+            digest = ""
+        raise ValueError(
+            f"wrong content: {str(error) or type(error).__name__} (got {state.st_size:,} bytes{digest})"
+        ) from error
+    _verified.add(known)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# -- downloading ---------------------------------------------------------------------------------
+
+
+class _BoundedFile:
+    """A file that takes no more than ``limit`` bytes, and none once ``stop`` is set."""
+
+    def __init__(self, file: IO[bytes], limit: int, stop: threading.Event) -> None:
+        self.file, self.limit, self.stop, self.written = file, limit, stop, 0
+
+    def write(self, data: bytes) -> int:
+        self.written += len(data)
+        if self.stop.is_set():
+            raise TimeoutError("stopped")
+        if self.written > self.limit:
+            raise DownloadError(f"expected at most {self.limit:,} bytes, got more; stopped")
+        return self.file.write(data)
+
+    def flush(self) -> None:
+        pass  # pooch flushes after each piece; closing does it once
+
+
+def _download_any(resource: Resource, path: Path) -> None:
+    """Put the verified file at ``path`` from the first address that serves it."""
+    failures = []
+    for url in resource.urls:
+        with atomic_file(path) as temporary:
+            try:
+                _download(url, temporary, limit=resource.max_bytes)
+                _verify(resource, temporary)
+                return
+            except (DownloadError, ValueError) as error:
+                failures.append(f"{url}: {error}")
+                # Leave the block without a file: nothing is put in place.
+                temporary.unlink(missing_ok=True)
+    size = f" ({resource.size:,} bytes)" if resource.size else ""
+    raise DownloadError(
+        f"{resource.filename}{size} can't be downloaded:\n  "
+        + "\n  ".join(failures)
+        + f"\nTry again later, or put the file into a folder and name that folder in TLHELPERS_DATA, or set "
+        f"TLHELPERS_EDITION=pocket, which needs no network. Nothing was kept in {path.parent}."
+    )
+
+
+def _download(url: str, target: Path, *, limit: int) -> None:
+    """Download to ``target``, at most ``limit`` bytes, within the module's two time limits."""
+    import pooch
+    import requests
+    from tqdm import tqdm
+
+    stop = threading.Event()
+    failure: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            with (
+                target.open("wb") as file,
+                # The total is a first guess, corrected by the answer; pooch takes no bar without one.
+                tqdm(desc=target.name, total=limit, unit="B", unit_scale=True) as bar,
+            ):
+                download = pooch.HTTPDownloader(progressbar=bar, chunk_size=_CHUNK, timeout=STALL_S)
+                download(url, _BoundedFile(file, limit, stop), None)
+        except BaseException as error:  # handed to the thread that waits
+            failure.append(error)
+
+    # A thread of its own, so that the deadline also holds where name resolution hangs or a server
+    # sends one byte now and then. When given up, it ends with its next piece or the process.
+    worker = threading.Thread(target=work, name=f"download {target.name}", daemon=True)
+    began = time.monotonic()
+    worker.start()
+    try:
+        worker.join(DEADLINE_S)
+    finally:
+        stop.set()
+    if worker.is_alive():
+        raise DownloadError(f"expected an end within {DEADLINE_S:g} s, got none; stopped")
+    if not failure:
+        return
+    error = failure[0]
+    if isinstance(error, DownloadError):
+        raise error
+    if isinstance(error, requests.HTTPError):
+        response = error.response
+        raise DownloadError(
+            f"expected HTTP 200, got {response.status_code} {response.reason or ''}".rstrip()
+        ) from error
+    if isinstance(error, requests.Timeout) or "timed out" in str(error).lower():
+        waited = time.monotonic() - began
+        raise DownloadError(f"expected data within {STALL_S:g} s, got none (after {waited:.0f} s)") from error
+    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+        raise DownloadError(f"expected the whole file, got a part: the connection broke ({error})") from error
+    if isinstance(error, requests.RequestException):
+        raise DownloadError(f"expected an answer, got {type(error).__name__}: {error}") from error
+    raise error
+
+
+# -- writing safely ------------------------------------------------------------------------------
+
+
+def _storage_message(error: OSError, path: Path) -> str:
+    if error.errno in _FULL:
+        return (
+            f"expected room for {path}, got a full disk ({error.strerror}); free some space, or name "
+            "another folder in TLHELPERS_CACHE"
+        )
+    return (
+        f"expected a folder to write to, got {error.strerror or error} at {error.filename or path}; "
+        "correct its rights, or name another folder in TLHELPERS_CACHE"
+    )
+
+
+@contextmanager
+def _storage(path: Path, *, every: bool = False) -> Iterator[None]:
+    """Turn what a disk refuses into one clear error; let all else pass, or nothing if ``every``."""
+    try:
+        yield
+    except OSError as error:
+        if every or error.errno in _STORAGE_ERRORS:
+            raise CacheError(_storage_message(error, path)) from error
+        raise
+
+
+def _temporary_beside(path: Path) -> Path:
+    """Make an empty folder beside ``path``; clear away those that killed processes left."""
+    with _storage(path, every=True):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for old in path.parent.glob(f"{_TEMPORARY}*"):
+            try:
+                abandoned = time.time() - old.stat().st_mtime > _ABANDONED_S
+            except FileNotFoundError:
+                continue  # another process was quicker
+            if abandoned:
+                shutil.rmtree(old, ignore_errors=True)
+        return Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=path.parent))
+
+
+def _to_disk(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def atomic_file(path: str | Path) -> Iterator[Path]:
+    """Write a file that appears whole or not at all.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        Where the file is to be. Folders above it are made.
+
+    Yields
+    ------
+    pathlib.Path
+        Write here. The name's last part is that of ``path``; the place is beside it. On leaving the
+        block the file is flushed to disk and moved to ``path``, over a file already there; after an
+        error it is removed. If nothing was written, nothing is moved.
+
+    Raises
+    ------
+    CacheError
+        The folder can't be written, or is full.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> with atomic_file(Path(folder.name) / "numbers.txt") as temporary:
+    ...     _ = temporary.write_text("1 2 3")
+    >>> [path.name for path in Path(folder.name).iterdir()]
+    ['numbers.txt']
+    >>> folder.cleanup()
+    """
+    path = Path(path).absolute()
+    with _storage(path):
+        folder = _temporary_beside(path)
+        try:
+            yield folder / path.name
+            if (folder / path.name).exists():
+                _to_disk(folder / path.name)
+                (folder / path.name).replace(path)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """Write a folder that appears whole or not at all.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        Where the folder is to be. Folders above it are made.
+
+    Yields
+    ------
+    pathlib.Path
+        An empty folder beside ``path``: write into it. On leaving the block its files are flushed to
+        disk and it is moved to ``path``; after an error it is removed. Where ``path`` exists by then,
+        it is kept and this one is dropped: use names that say the content (:func:`content_key`).
+
+    Raises
+    ------
+    CacheError
+        The folder can't be written, or is full.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> with atomic_folder(Path(folder.name) / "features") as temporary:
+    ...     _ = (temporary / "a.txt").write_text("1 2 3")
+    >>> [path.name for path in Path(folder.name).rglob("*.txt")]
+    ['a.txt']
+    >>> folder.cleanup()
+    """
+    path = Path(path).absolute()
+    with _storage(path):
+        folder = _temporary_beside(path)
+        try:
+            yield folder
+            for file in folder.rglob("*"):
+                if file.is_file():
+                    _to_disk(file)
+            try:
+                folder.rename(path)
+            except OSError:
+                if not path.is_dir():
+                    raise
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def lock(name: str, *, timeout_s: float = 3600.0) -> Iterator[None]:
+    """Let one process at a time through, among all that use this cache folder.
+
+    Parameters
+    ----------
+    name : str
+        What is locked. The same name may be locked again by the same thread only after release.
+    timeout_s : float
+        How long to wait, in seconds. A lock whose holder died is free at once.
+
+    Raises
+    ------
+    CacheError
+        The cache folder can't be written, or the lock did not come free in time.
+
+    Examples
+    --------
+    >>> import os, tempfile, unittest.mock
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> with unittest.mock.patch.dict(os.environ, TLHELPERS_CACHE=folder.name), lock("features"):
+    ...     print("alone")
+    alone
+    >>> folder.cleanup()
+    """
+    import filelock
+
+    safe = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in name)
+    path = cache_folder() / "locks" / f"{safe}.lock"
+    with _storage(path, every=True):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        held = filelock.FileLock(path)
+        try:
+            held.acquire(timeout=timeout_s)
+        except filelock.Timeout:
+            raise CacheError(
+                f"expected the lock on {name!r} within {timeout_s:g} s, got none: another process holds "
+                f"{path}; wait for it, or end it"
+            ) from None
+    try:
+        yield
+    finally:
+        held.release()
+
+
+# -- keys by content -----------------------------------------------------------------------------
+
+
+def content_key(*parts: object) -> str:
+    """Give one stable name to any mixture of arrays, texts, numbers and settings.
+
+    Parameters
+    ----------
+    *parts : object
+        numpy arrays (memory maps are read piece by piece) and numpy numbers; str, bytes, bool, int,
+        float, None; paths (by their text, not their content); mappings with str keys, in any order;
+        lists and tuples of all these.
+
+    Returns
+    -------
+    str
+        SHA-256, 64 hexadecimal digits; the same in every process and on every machine.
+
+    Raises
+    ------
+    TypeError
+        A part of another type, or an array of Python objects.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> key = content_key(np.arange(3, dtype="uint8"), {"batch": 32, "at": "block_2_add"})
+    >>> key == content_key(np.arange(3, dtype="uint8"), {"at": "block_2_add", "batch": 32})
+    True
+    >>> key == content_key(np.arange(3, dtype="int16"), {"at": "block_2_add", "batch": 32})
+    False
+    """
+    digest = hashlib.sha256()
+    for part in parts:
+        _feed(digest, part)
+    return digest.hexdigest()
+
+
+def _feed(digest: Any, part: object) -> None:
+    """Add one part, with its type and length in front, so that no two mixtures read the same."""
+    if isinstance(part, np.ndarray | np.generic):
+        array = np.asanyarray(part)
+        if array.dtype.hasobject:
+            raise TypeError("expected an array of numbers or text, got one of objects; convert it first")
+        digest.update(f"array {array.dtype.str} {array.dtype.descr} {array.shape};".encode())
+        array = np.atleast_1d(array)
+        rows = max(1, _PIECE // max(1, array[:1].nbytes))  # it may be a memory map larger than memory
+        for start in range(0, len(array), rows):
+            digest.update(array[start : start + rows].tobytes())
+    elif isinstance(part, str | bytes | Path):
+        data = part if isinstance(part, bytes) else str(part).encode()
+        kind = "path" if isinstance(part, Path) else type(part).__name__
+        digest.update(f"{kind} {len(data)};".encode())
+        digest.update(data)
+    elif part is None or isinstance(part, bool | int | float):
+        digest.update(f"{type(part).__name__} {part!r};".encode())
+    elif isinstance(part, Mapping):
+        if not all(isinstance(name, str) for name in part):
+            raise TypeError(f"expected a mapping with str keys, got the keys {list(part)!r}")
+        digest.update(f"mapping {len(part)};".encode())
+        for name in sorted(part):
+            _feed(digest, name)
+            _feed(digest, part[name])
+    elif isinstance(part, list | tuple):
+        digest.update(f"sequence {len(part)};".encode())
+        for item in part:
+            _feed(digest, item)
+    else:
+        raise TypeError(
+            "expected arrays, texts, numbers, None, mappings or sequences of them, got "
+            f"{type(part).__name__}; name it by a text instead"
+        )
+
+
+@functools.cache
+def library_digest() -> str:
+    """Name the library's own source, so that results computed by other code are not reused.
+
+    Returns
+    -------
+    str
+        SHA-256 of every ``.py`` file of the package, names included, 64 hexadecimal digits.
+
+    Examples
+    --------
+    >>> len(library_digest())
+    64
+    """
+    return _sources_digest(Path(__file__).parent)
+
+
+def _sources_digest(folder: Path) -> str:
+    files = sorted(folder.rglob("*.py"))
+    return content_key([[file.relative_to(folder).as_posix(), file.read_bytes()] for file in files])

@@ -1,0 +1,369 @@
+"""Numbers from predictions: loss, accuracy with its interval, confusion matrix, calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.stats import binomtest
+from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_support
+
+__all__ = ["Evaluation", "confident_mistakes", "evaluate", "history_table"]
+
+_HISTORY_COLUMNS = ("accuracy", "loss", "val_accuracy", "val_loss")
+
+
+class _HasHistory(Protocol):
+    """What this module needs of a ``keras.callbacks.History``."""
+
+    history: Any
+
+
+@dataclass(frozen=True, eq=False)  # eq: comparing tables gives a table, not a yes or no
+class Evaluation:
+    """What one set of predictions is worth; made by `evaluate`.
+
+    Attributes
+    ----------
+    n : int
+        Number of images.
+    loss : float
+        Mean categorical cross-entropy, in nats.
+    accuracy : float
+        Share of right predictions, 0 to 1.
+    interval : tuple of float
+        95% Wilson interval of the accuracy, (low, high).
+    confusion : pandas.DataFrame
+        Counts, shape (k, k): a row for each true class, a column for each predicted class.
+    per_class : pandas.DataFrame
+        A row for each class; columns precision, recall, f1 (0 to 1; NaN where undefined, as is the precision
+        of a class that was never predicted) and support (images of that class).
+    reliability : pandas.DataFrame
+        A row for each bin of confidence; columns low, high (the bin's edges), confidence (mean of the bin),
+        accuracy, count. An empty bin has count 0 and NaN.
+    calibration_error : float
+        Expected calibration error, 0 to 1.
+    """
+
+    n: int
+    loss: float
+    accuracy: float
+    interval: tuple[float, float]
+    confusion: pd.DataFrame
+    per_class: pd.DataFrame
+    reliability: pd.DataFrame
+    calibration_error: float
+
+
+def evaluate(
+    labels: npt.ArrayLike, probabilities: npt.ArrayLike, class_names: Sequence[str], *, bins: int = 15
+) -> Evaluation:
+    """Measure predicted probabilities against the true classes.
+
+    Parameters
+    ----------
+    labels : array_like of int, shape (n,)
+        True class numbers, 0 to k - 1.
+    probabilities : array_like of float, shape (n, k)
+        Predicted probabilities: each row sums to 1 (within 0.001; rows are then scaled to exactly 1).
+    class_names : sequence of str, length k
+        One name for each class, in the order of the columns.
+    bins : int, optional
+        Number of bins of equal width for the calibration.
+
+    Returns
+    -------
+    Evaluation
+        Loss in nats; accuracy, interval and calibration error as shares from 0 to 1.
+
+    Raises
+    ------
+    TypeError
+        If the labels are not whole numbers or the probabilities are not floating-point numbers.
+    ValueError
+        If shapes, lengths, ranges or names do not fit together, or if there is nothing to evaluate.
+
+    Notes
+    -----
+    Loss: `sklearn.metrics.log_loss`, which floors a probability at 2.2e-16, so that no single image costs
+    more than 36 nats. Interval: Wilson (1927), by `scipy.stats.binomtest`. Calibration error: Guo, Pleiss,
+    Sun, Weinberger, "On calibration of modern neural networks", ICML 2017, equation 3, 15 bins.
+
+    Explained in the chapters "Evaluate on the test set" and "Read the confusion matrix".
+
+    Examples
+    --------
+    >>> from tlhelpers import evaluation
+    >>> result = evaluation.evaluate([0, 1, 1], [[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], ["cat", "dog"])
+    >>> print(f"{result.accuracy:.2f}, {result.loss:.2f} nats")
+    0.67, 0.41 nats
+    >>> print(f"{result.interval[0]:.2f} to {result.interval[1]:.2f}")
+    0.21 to 0.94
+    >>> int(result.confusion.loc["dog", "cat"])
+    1
+    """
+    true, chances = _checked(labels, probabilities)
+    n, k = chances.shape
+    names = _checked_names(class_names, k)
+    if bins < 1:
+        raise ValueError(f"Expected at least 1 bin, got bins={bins}. Leave it out to get 15.")
+
+    predicted = chances.argmax(axis=1)
+    confidence = chances.max(axis=1)
+    right = predicted == true
+    interval = binomtest(int(right.sum()), n).proportion_ci(0.95, method="wilson")
+    numbers = np.arange(k)
+    precision, recall, f1, support = precision_recall_fscore_support(
+        true, predicted, labels=numbers, zero_division=np.nan
+    )
+    reliability = _reliability(confidence, right, bins)
+    gaps = (reliability["accuracy"] - reliability["confidence"]).abs()
+    return Evaluation(
+        n=n,
+        loss=float(log_loss(true, chances, labels=numbers)),
+        accuracy=float(right.mean()),
+        interval=(float(interval.low), float(interval.high)),
+        confusion=pd.DataFrame(
+            confusion_matrix(true, predicted, labels=numbers),
+            index=pd.Index(names, name="true"),
+            columns=pd.Index(names, name="predicted"),
+        ),
+        per_class=pd.DataFrame(
+            {"precision": precision, "recall": recall, "f1": f1, "support": support},
+            index=pd.Index(names, name="class"),
+        ),
+        reliability=reliability,
+        # Empty bins are NaN and drop out of the sum.
+        calibration_error=float((gaps * reliability["count"]).sum() / n),
+    )
+
+
+def confident_mistakes(
+    labels: npt.ArrayLike,
+    probabilities: npt.ArrayLike,
+    *,
+    k: int = 9,
+    class_names: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """List the wrong predictions that were made with the highest confidence.
+
+    Parameters
+    ----------
+    labels : array_like of int, shape (n,)
+        True class numbers.
+    probabilities : array_like of float, shape (n, classes)
+        Predicted probabilities, rows sum to 1.
+    k : int, optional
+        List at most this many.
+    class_names : sequence of str, optional
+        Names to show in place of class numbers.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns index (position in `labels`), true, predicted, confidence (0 to 1); the most confident first.
+        Fewer than `k` rows, or none, where there are fewer mistakes.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `evaluate`; also if `k` is below 1.
+
+    Notes
+    -----
+    Explained in the chapter "Look at the mistakes".
+
+    Examples
+    --------
+    >>> from tlhelpers import evaluation
+    >>> chances = [[0.9, 0.1], [0.7, 0.3], [0.2, 0.8]]
+    >>> evaluation.confident_mistakes([1, 1, 1], chances, k=2, class_names=["cat", "dog"])
+       index true predicted  confidence
+    0      0  dog       cat         0.9
+    1      1  dog       cat         0.7
+    """
+    true, chances = _checked(labels, probabilities)
+    if k < 1:
+        raise ValueError(f"Expected k of at least 1, got {k}. Give the number of mistakes to list.")
+    predicted = chances.argmax(axis=1)
+    confidence = chances.max(axis=1)
+    wrong = np.flatnonzero(predicted != true)
+    # A stable sort lists equal confidences in the order of the images, the same in every run.
+    chosen = wrong[np.argsort(-confidence[wrong], kind="stable")[:k]]
+    names: npt.NDArray[Any] = np.arange(chances.shape[1])
+    if class_names is not None:
+        names = np.asarray(_checked_names(class_names, chances.shape[1]))
+    return pd.DataFrame(
+        {
+            "index": chosen,
+            "true": names[true[chosen]],
+            "predicted": names[predicted[chosen]],
+            "confidence": confidence[chosen],
+        }
+    )
+
+
+def history_table(
+    history: _HasHistory, *, phase: str, first_epoch: int = 1, seconds: Sequence[float] | None = None
+) -> pd.DataFrame:
+    """Turn what ``fit`` returned into a table with a row for each epoch.
+
+    Parameters
+    ----------
+    history : keras.callbacks.History
+        What ``fit`` returned, or anything else with a ``history`` dictionary of lists.
+    phase : str
+        Name of this stretch of training, for example ``"frozen"``.
+    first_epoch : int, optional
+        Number of the first epoch: one more than the epochs of the phases before this one.
+    seconds : sequence of float, optional
+        Seconds that each epoch took.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns epoch, phase, accuracy, loss, val_accuracy, val_loss, and seconds where given. Accuracies are
+        shares from 0 to 1, losses are in nats. Join phases with `pandas.concat`.
+
+    Raises
+    ------
+    TypeError
+        If `history` has no ``history`` dictionary.
+    ValueError
+        If a metric is missing, no epoch was run, or `seconds` has another length than the epochs.
+
+    Notes
+    -----
+    Explained in the chapter "Train the head".
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> from tlhelpers import evaluation
+    >>> fitted = SimpleNamespace(
+    ...     history={"accuracy": [0.5], "loss": [1.4], "val_accuracy": [0.6], "val_loss": [1.3]}
+    ... )
+    >>> evaluation.history_table(fitted, phase="fine-tuned", first_epoch=11)
+       epoch       phase  accuracy  loss  val_accuracy  val_loss
+    0     11  fine-tuned       0.5   1.4           0.6       1.3
+    """
+    recorded = getattr(history, "history", None)
+    if not isinstance(recorded, Mapping):
+        raise TypeError(
+            "Expected what model.fit returned (a History with a .history dictionary), "
+            f"got {type(history).__name__}. Write history = model.fit(...) and hand that over."
+        )
+    missing = [name for name in _HISTORY_COLUMNS if name not in recorded]
+    if missing:
+        raise ValueError(
+            f"Expected {', '.join(_HISTORY_COLUMNS)} in the history, but {', '.join(missing)} is missing "
+            f"(got {', '.join(map(str, recorded)) or 'nothing'}). Compile with metrics=['accuracy'] and fit "
+            "with validation_data."
+        )
+    epochs = len(recorded["loss"])
+    if epochs == 0:
+        raise ValueError("Expected at least one epoch in the history, got none. Fit with epochs=1 or more.")
+    table = pd.DataFrame({"epoch": np.arange(first_epoch, first_epoch + epochs), "phase": phase})
+    for name in _HISTORY_COLUMNS:
+        table[name] = np.asarray(recorded[name], dtype=float)
+    if seconds is not None:
+        if len(seconds) != epochs:
+            raise ValueError(
+                f"Expected the seconds of each of the {epochs} epochs, got {len(seconds)} values. "
+                "Give one value for each epoch."
+            )
+        table["seconds"] = np.asarray(seconds, dtype=float)
+    return table
+
+
+def _checked(
+    labels: npt.ArrayLike, probabilities: npt.ArrayLike
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Return labels and probabilities as arrays, after every check; rows scaled to a sum of exactly 1."""
+    true = np.asarray(labels)
+    chances = np.asarray(probabilities)
+    if chances.ndim != 2 or chances.shape[1] < 2:
+        raise ValueError(
+            f"Expected probabilities of shape (images, classes), got {chances.shape}. "
+            "Give what model.predict returns for a softmax output."
+        )
+    if true.ndim != 1:
+        raise ValueError(
+            f"Expected labels of shape (images,), got {true.shape}. "
+            "Turn one-hot labels into class numbers with labels.argmax(axis=1)."
+        )
+    if len(true) != len(chances):
+        raise ValueError(
+            f"Expected as many labels as rows of probabilities, got {len(true)} labels and "
+            f"{len(chances)} rows. Predict on the same images that the labels belong to."
+        )
+    if len(true) == 0:
+        raise ValueError("Expected at least one image, got none. Check that the split is not empty.")
+    if not np.issubdtype(true.dtype, np.integer):
+        raise TypeError(
+            f"Expected labels that are whole numbers, got dtype {true.dtype}. "
+            "Give class numbers, for example labels.astype('int64')."
+        )
+    if not np.issubdtype(chances.dtype, np.floating):
+        raise TypeError(
+            f"Expected probabilities as floating-point numbers, got dtype {chances.dtype}. "
+            "Give the softmax output, not the predicted classes."
+        )
+    k = chances.shape[1]
+    if true.min() < 0 or true.max() >= k:
+        raise ValueError(
+            f"Expected labels from 0 to {k - 1} for {k} classes, got {true.min()} to {true.max()}. "
+            "Number the classes from 0, in the order of the columns."
+        )
+    chances = chances.astype(np.float64)
+    if not np.isfinite(chances).all():
+        row = int(np.flatnonzero(~np.isfinite(chances).all(axis=1))[0])
+        raise ValueError(
+            f"Expected finite probabilities, got {chances[row]} in row {row}. "
+            "NaN means that training diverged: lower the learning rate."
+        )
+    sums = chances.sum(axis=1)
+    bad = (np.abs(sums - 1) > 1e-3) | (chances < 0).any(axis=1)
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise ValueError(
+            f"Expected rows of probabilities from 0 to 1 that sum to 1, got a lowest value of "
+            f"{chances[row].min():.4g} and a sum of {sums[row]:.4g} in row {row}. "
+            "Apply a softmax to logits first."
+        )
+    return true.astype(np.int64), chances / sums[:, np.newaxis]
+
+
+def _checked_names(class_names: Sequence[str], k: int) -> list[str]:
+    """Return the class names as a list: one for each class, no name twice."""
+    # A plain string is a sequence too: "0123456789" would pass for ten names.
+    names = [class_names] if isinstance(class_names, str) else [str(name) for name in class_names]
+    if len(names) != k or len(set(names)) != k:
+        raise ValueError(
+            f"Expected {k} different class names, one for each column of the probabilities, "
+            f"got {len(names)}, {len(set(names))} of them different. Give the data set's class_names."
+        )
+    return names
+
+
+def _reliability(
+    confidence: npt.NDArray[np.float64], right: npt.NDArray[np.bool_], bins: int
+) -> pd.DataFrame:
+    """Tabulate mean confidence, accuracy and count in bins of equal width that include their upper edge."""
+    edges = np.linspace(0, 1, bins + 1)
+    which = np.digitize(confidence, edges[1:-1], right=True)
+    count = np.bincount(which, minlength=bins)
+    filled = np.where(count > 0, count, np.nan)  # an empty bin has no mean: NaN, without a warning
+    return pd.DataFrame(
+        {
+            "low": edges[:-1],
+            "high": edges[1:],
+            "confidence": np.bincount(which, weights=confidence, minlength=bins) / filled,
+            "accuracy": np.bincount(which, weights=right, minlength=bins) / filled,
+            "count": count,
+        }
+    )

@@ -1,0 +1,297 @@
+"""Which layers train, and the proof that the others did not move.
+
+Two facts make this module worth having. A BatchNorm layer has statistics that ``fit`` moves even
+though they are no trainable weights; in Keras 3 they stay put only if the layer itself has
+``trainable = False``. Calling the backbone with ``training=False`` does not protect them: ``fit``
+overrides it (keras-team/keras issue 20285). And a change of ``trainable`` reaches a compiled model
+only at its next ``compile``.
+"""
+
+import contextlib
+import difflib
+import re
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+__all__ = ["FrozenWeightsMoved", "freeze", "parts", "refresh_batch_norm", "unchanged"]
+
+
+class FrozenWeightsMoved(AssertionError):
+    """Weights that were frozen differ from what they were."""
+
+
+def leaves(model: keras.Model) -> list[keras.Layer]:
+    """Every layer of a model in order, nested models opened; for a plain backbone, ``model.layers``."""
+    found: list[keras.Layer] = []
+    for layer in model.layers:
+        found.extend(leaves(layer) if isinstance(layer, keras.Model) else [layer])
+    return found
+
+
+def _position(layers: list[keras.Layer], train_from: str | int) -> int:
+    if isinstance(train_from, int):
+        if not -len(layers) <= train_from < len(layers):
+            raise ValueError(
+                f"train_from: expected an index into {len(layers)} layers, got {train_from}. "
+                "Give an index between 0 and the last layer, or a layer's name."
+            )
+        return train_from % len(layers)
+    names = [layer.name for layer in layers]
+    if train_from not in names:
+        near = difflib.get_close_matches(train_from, names, n=3, cutoff=0.3)
+        raise ValueError(
+            f"train_from: expected the name of a layer, got {train_from!r}. Nearest names: {', '.join(near)}."
+        )
+    return names.index(train_from)
+
+
+def freeze(
+    model: keras.Model,
+    *,
+    train_from: str | int | None = None,
+    batch_norm: Literal["frozen", "train"] = "frozen",
+) -> None:
+    """Freeze a model's layers, all of them or all before a given one.
+
+    Sets ``trainable`` on each layer, nested models included, and nothing else. A compiled model
+    takes notice at its next ``compile``.
+
+    Parameters
+    ----------
+    model
+        The backbone (or any Keras model with ``layers``), changed in place.
+    train_from
+        The first layer that trains, by name or by index into the model's layers; it and all after it
+        train. ``None`` freezes everything.
+    batch_norm
+        What the BatchNorm layers among the trained ones do. ``"frozen"`` keeps their scale, offset
+        and moving statistics (the safe choice, and the one to take for few examples); ``"train"``
+        lets all four move, as a plain ``layer.trainable = True`` does.
+
+    Raises
+    ------
+    ValueError
+        If `train_from` names no layer or `batch_norm` is neither of the two.
+
+    Notes
+    -----
+    Source: Yosinski et al., *How transferable are features in deep neural networks?*, 2014, for
+    freezing by depth; Keras' guide to transfer learning for BatchNorm's double role.
+    Explained in the chapters "Build the model" and "Fine-tune the top".
+
+    Examples
+    --------
+    >>> import keras, tlhelpers as tl
+    >>> model = keras.Sequential(
+    ...     [
+    ...         keras.Input((4,)),
+    ...         keras.layers.Dense(3, name="early"),
+    ...         keras.layers.BatchNormalization(name="norm"),
+    ...         keras.layers.Dense(2, name="late"),
+    ...     ]
+    ... )
+    >>> tl.freeze(model, train_from="norm")
+    >>> [(layer.name, layer.trainable) for layer in model.layers]
+    [('early', False), ('norm', False), ('late', True)]
+    """
+    if batch_norm not in ("frozen", "train"):
+        raise ValueError(f'batch_norm: expected "frozen" or "train", got {batch_norm!r}.')
+    layers = leaves(model)
+    first = len(layers) if train_from is None else _position(layers, train_from)
+    # A container that is not trainable hides its layers' own settings, so it is opened first.
+    model.trainable = True
+    for position, layer in enumerate(layers):
+        kept = batch_norm == "frozen" and isinstance(layer, keras.layers.BatchNormalization)
+        layer.trainable = position >= first and not kept
+
+
+@contextlib.contextmanager
+def unchanged(model: keras.Model) -> Iterator[None]:
+    """Prove that what is frozen stays as it is, to the bit.
+
+    Remembers all weights of the layers that have ``trainable = False`` on entry, BatchNorm's moving
+    statistics among them, and compares them on exit.
+
+    Parameters
+    ----------
+    model
+        Any Keras model with ``layers``; nested models are opened.
+
+    Raises
+    ------
+    FrozenWeightsMoved
+        On exit, with the names of the layers that moved.
+    ValueError
+        If no layer with weights is frozen: there would be nothing to prove.
+
+    Notes
+    -----
+    Explained in the chapter "Train the head".
+
+    Examples
+    --------
+    >>> import keras, numpy as np, tlhelpers as tl
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.Dense(2)])
+    >>> tl.freeze(model, train_from=1)
+    >>> model.compile("sgd", "mse")
+    >>> with tl.unchanged(model):
+    ...     history = model.fit(np.ones((8, 4)), np.ones((8, 2)), verbose=0)
+    """
+    frozen = [layer for layer in leaves(model) if not layer.trainable and layer.weights]
+    if not frozen:
+        raise ValueError(
+            "unchanged: expected a model with at least one frozen layer that has weights, got none. "
+            "Call tl.freeze(...) first."
+        )
+    before = {
+        layer.name: [keras.ops.convert_to_numpy(weight) for weight in layer.weights] for layer in frozen
+    }
+    yield
+    moved = [
+        layer.name
+        for layer in frozen
+        if not all(
+            np.array_equal(old, keras.ops.convert_to_numpy(new), equal_nan=True)
+            for old, new in zip(before[layer.name], layer.weights, strict=True)
+        )
+    ]
+    if moved:
+        raise FrozenWeightsMoved(
+            f"expected {len(frozen)} frozen layers to keep their weights, got changes in {len(moved)}: "
+            f"{', '.join(moved[:5])}{', ...' if len(moved) > 5 else ''}. "
+            "Was the model compiled after it was frozen, and did nothing set trainable back to True?"
+        )
+
+
+def refresh_batch_norm(model: keras.Model, inputs: npt.NDArray[Any], *, batch_size: int = 256) -> None:
+    """Measure BatchNorm's statistics again, with the weights as they are now.
+
+    While weights change quickly, BatchNorm's moving averages lag behind them, and the model does
+    badly outside training although its weights are good. This replaces the averages by the plain
+    mean over the batches of `inputs`; no weight is trained. Frozen BatchNorm layers keep theirs.
+
+    Parameters
+    ----------
+    model
+        A Keras model, changed in place.
+    inputs
+        Training inputs as the model takes them, (n, ...); some thousands are enough. They should be
+        in random order, since each batch stands for the whole.
+    batch_size
+        Inputs in a batch. Those at the end that fill no whole batch are left out.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer inputs than `batch_size`, or no BatchNorm layer is trainable.
+
+    Notes
+    -----
+    Dropout and other layers that act in training act here too.
+    Source: Wu and Johnson, *Rethinking "Batch" in BatchNorm*, 2021, section 3 ("PreciseBN").
+    Explained in the chapter "Fine-tune the top".
+
+    Examples
+    --------
+    >>> import keras, numpy as np, tlhelpers as tl
+    >>> model = keras.Sequential([keras.Input((1,)), keras.layers.BatchNormalization()])
+    >>> tl.refresh_batch_norm(model, np.full((8, 1), 5.0), batch_size=4)
+    >>> model.layers[0].moving_mean.numpy()
+    array([5.], dtype=float32)
+    """
+    layers = [
+        layer
+        for layer in leaves(model)
+        if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
+    ]
+    if not layers:
+        raise ValueError("model: expected a trainable BatchNorm layer, got none. Frozen ones do not lag.")
+    batches = len(inputs) // batch_size
+    if batches == 0:
+        raise ValueError(f"inputs: expected at least batch_size={batch_size}, got {len(inputs)}. Give more.")
+    momenta = [layer.momentum for layer in layers]
+    try:
+        for number in range(batches):
+            for layer in layers:
+                # With this momentum the moving average is the mean over all batches so far.
+                layer.momentum = number / (number + 1)
+            model(inputs[number * batch_size : (number + 1) * batch_size], training=True)
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
+
+
+# MobileNetV2 names its layers block_<number>_<what>; the first block and both ends have names of their own.
+_MOBILENET_PARTS = (
+    (re.compile(r"^(Conv1|bn_Conv1|Conv1_relu)$"), "stem"),
+    (re.compile(r"^expanded_conv_"), "block 0"),
+    (re.compile(r"^block_(\d+)_"), r"block \1"),
+    (re.compile(r"^(Conv_1|Conv_1_bn|out_relu)$"), "last convolution"),
+)
+
+
+def _part(layer: keras.Layer, owner: str | None) -> str:
+    for pattern, part in _MOBILENET_PARTS:
+        match = pattern.match(layer.name)
+        if match:
+            return match.expand(part)
+    return owner or str(layer.name)
+
+
+def _count(weights: list[keras.Variable]) -> int:
+    return int(sum(np.prod(weight.shape) for weight in weights))
+
+
+def parts(model: keras.Model) -> pd.DataFrame:
+    """A model part by part: how many layers, how many parameters, how many of them train.
+
+    MobileNetV2's layers are put together by block; another nested model counts as one part; any
+    other layer is a part of its own. Input layers are left out.
+
+    Parameters
+    ----------
+    model
+        Any Keras model with ``layers``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a part, in order: ``part`` (str), ``layers``, ``parameters`` and ``trainable``
+        (numbers of layers, of all parameters, and of those that ``fit`` changes by gradient; int64).
+
+    Notes
+    -----
+    Explained in the chapter "Build the model".
+
+    Examples
+    --------
+    >>> import keras, tlhelpers as tl
+    >>> model = keras.Sequential(
+    ...     [keras.Input((4,)), keras.layers.Dense(3, name="a"), keras.layers.Dense(2, name="b")]
+    ... )
+    >>> tl.freeze(model, train_from="b")
+    >>> tl.parts(model)
+      part  layers  parameters  trainable
+    0    a       1          15          0
+    1    b       1           8          8
+    """
+    rows = []
+    for top in model.layers:
+        nested = isinstance(top, keras.Model)
+        for layer in leaves(top) if nested else [top]:
+            if isinstance(layer, keras.layers.InputLayer):
+                continue
+            rows.append(
+                {
+                    "part": _part(layer, str(top.name) if nested else None),
+                    "layers": 1,
+                    "parameters": _count(layer.weights),
+                    "trainable": _count(layer.trainable_weights),
+                }
+            )
+    return pd.DataFrame(rows).groupby("part", sort=False).sum().reset_index()

@@ -1,0 +1,616 @@
+"""Pictures of data, models and results, each drawn on one matplotlib Axes."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.colors import FuncNorm
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
+
+if TYPE_CHECKING:  # at run time a picture needs no scikit-learn
+    from tlhelpers.evaluation import Evaluation
+
+__all__ = [
+    "ARTICLE",
+    "FROZEN",
+    "NEUTRAL",
+    "OURS",
+    "TRAINED",
+    "WRONG",
+    "before_after",
+    "confusion_matrix",
+    "images",
+    "learning_curves",
+    "model_diagram",
+    "reliability",
+]
+
+# One meaning, one colour, in every figure. Each also has a hatch, line style or marker of its own, so that
+# the figures can be read in grey.
+_COLORBLIND: list[str] = sns.color_palette("colorblind").as_hex()
+OURS = _COLORBLIND[0]
+TRAINED = _COLORBLIND[1]
+ARTICLE = _COLORBLIND[2]
+WRONG = _COLORBLIND[3]
+FROZEN = _COLORBLIND[9]
+NEUTRAL = "#595959"
+
+# At 5 inches, shown 360 pixels wide on a phone, 10 points are 10 pixels.
+_WIDTH = 5.0
+_TEXT = 10
+_SMALL = 9
+
+_TRAINED_HATCH = ""
+_FROZEN_HATCH = "////"
+_PART_HATCH = "...."
+
+
+def images(
+    images: npt.ArrayLike,
+    *,
+    captions: Sequence[str] | None = None,
+    wrong: npt.ArrayLike | None = None,
+    columns: int = 8,
+    ax: Axes | None = None,
+) -> Axes:
+    """Show images side by side, with a caption under each.
+
+    Parameters
+    ----------
+    images : array_like, shape (n, h, w), (n, h, w, 1) or (n, h, w, 3)
+        Grey or colour images: whole numbers from 0 to 255 or floating-point numbers from 0 to 1.
+    captions : sequence of str, length n, optional
+        Text under each image; may have several lines. Keep a line to about six characters in eight columns.
+    wrong : array_like of bool, shape (n,), optional
+        Images to mark as mistakes: with a coloured frame and a cross.
+    columns : int, optional
+        Images in a row.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw. Without it, a new figure is made.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The Axes drawn on.
+
+    Raises
+    ------
+    ValueError
+        If shape or range is none of the above, there is no image, or the lengths differ.
+
+    Notes
+    -----
+    Explained in the chapter "Look at the mistakes".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from matplotlib.figure import Figure
+    >>> from tlhelpers import plots
+    >>> ax = plots.images(np.zeros((2, 8, 8)), captions=["0", "1"], ax=Figure().subplots())
+    >>> [text.get_text() for text in ax.texts]
+    ['0', '1']
+    """
+    pictures = _pictures(images, "images")
+    n = len(pictures)
+    if columns < 1:
+        raise ValueError(f"Expected at least 1 column, got columns={columns}. Leave it out to get 8.")
+    if captions is not None and len(captions) != n:
+        raise ValueError(
+            f"Expected a caption for each of {n} images, got {len(captions)}. Give one for each."
+        )
+    marked = np.zeros(n, dtype=bool) if wrong is None else np.asarray(wrong)
+    if marked.dtype != bool or marked.shape != (n,):
+        raise ValueError(
+            f"Expected wrong as {n} truth values, one for each image, got shape {marked.shape} of "
+            f"{marked.dtype}. Give predicted != labels for the same images."
+        )
+    columns = min(columns, n)
+    rows = -(-n // columns)
+    lines = 0 if captions is None else max(caption.count("\n") + 1 for caption in captions)
+
+    # One unit is the side of an image; a caption's height in units follows from the width of a column.
+    inches = min(_WIDTH, 1.5 * columns) if ax is None else ax.get_window_extent().width / ax.figure.dpi
+    pitch = 1.12
+    line = 1.35 * _SMALL / 72 / (inches / (columns * pitch))
+    drop = pitch + lines * line
+    ax = _axes(ax, (inches, inches * rows * drop / (columns * pitch)))
+    for i, picture in enumerate(pictures):
+        x, y = (i % columns) * pitch, (i // columns) * drop
+        ax.imshow(picture, cmap="gray", vmin=0, vmax=1, extent=(x, x + 1, y + 1, y))
+        colour, width = (WRONG, 3.0) if marked[i] else (NEUTRAL, 0.5)
+        ax.add_patch(Rectangle((x, y), 1, 1, fill=False, edgecolor=colour, linewidth=width))
+        if captions is not None:
+            ax.annotate(
+                f"✗ {captions[i]}" if marked[i] else captions[i],
+                (x + 0.5, y + 1),
+                xytext=(0, -3),
+                textcoords="offset points",
+                ha="center",
+                va="top",
+                fontsize=_SMALL,
+                fontweight="bold" if marked[i] else "normal",
+            )
+        elif marked[i]:
+            ax.text(
+                x + 0.06, y + 0.06, "✗", ha="left", va="top", fontsize=_TEXT, color="white",
+                bbox={"boxstyle": "square,pad=0.1", "facecolor": WRONG, "edgecolor": "none"},
+            )  # fmt: skip
+    _frame_images(ax, columns * pitch, rows * drop)
+    return ax
+
+
+def before_after(before: npt.ArrayLike, after: npt.ArrayLike, *, ax: Axes | None = None) -> Axes:
+    """Show raw images over the same images prepared for the backbone, with size and range.
+
+    Both rows are drawn at the same scale, so that the larger size shows. Each row is
+    shaded from its own lowest value to its own highest one, whatever they are.
+
+    Parameters
+    ----------
+    before, after : array_like, shape (n, h, w), (n, h, w, 1) or (n, h, w, 3)
+        The same n images in the same order, before and after preparation; any size, dtype and finite range.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw. Without it, a new figure is made.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The Axes drawn on.
+
+    Raises
+    ------
+    ValueError
+        If a shape is none of the above, there is no image, or the two have different lengths.
+
+    Notes
+    -----
+    Explained in the chapter "Prepare the data set".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from matplotlib.figure import Figure
+    >>> from tlhelpers import plots
+    >>> raw, prepared = np.zeros((4, 28, 28), dtype="uint8"), np.ones((4, 32, 32, 3))
+    >>> ax = plots.before_after(raw, prepared, ax=Figure().subplots())
+    >>> print(ax.texts[0].get_text())
+    Before: 28 x 28 x 1, uint8, 0 to 0
+    """
+    first, second = np.asarray(before), np.asarray(after)
+    upper, lower = _pictures(first, "before", rescale=True), _pictures(second, "after", rescale=True)
+    n = len(upper)
+    if n != len(lower):
+        raise ValueError(
+            f"Expected the same images before and after, got {n} and {len(lower)}. Prepare what is shown."
+        )
+    # One unit is a pixel; both rows share columns as wide as the larger images.
+    side = max(upper.shape[2], lower.shape[2])
+    pitch = 1.08 * side
+    width = max(n, 4) * pitch  # room for the words, also over a single image
+    inches = _WIDTH if ax is None else ax.get_window_extent().width / ax.figure.dpi
+    label = 2.2 * _TEXT / 72 / (inches / width)
+    height = 2 * label + upper.shape[1] + lower.shape[1] + 0.16 * side
+    ax = _axes(ax, (inches, inches * height / width))
+    y = label
+    for word, raw, pictures in (("Before", first, upper), ("After", second, lower)):
+        h, w = pictures.shape[1:3]
+        ax.text(0, y - 0.2 * label, f"{word}: {_described(raw)}", ha="left", va="bottom", fontsize=_TEXT)
+        for i, picture in enumerate(pictures):
+            x = i * pitch + (side - w) / 2
+            ax.imshow(picture, cmap="gray", vmin=0, vmax=1, extent=(x, x + w, y + h, y))
+            ax.add_patch(Rectangle((x, y), w, h, fill=False, edgecolor=NEUTRAL, linewidth=0.5))
+        y += h + 0.08 * side + label
+    _frame_images(ax, width, height)
+    return ax
+
+
+def model_diagram(parts: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Draw a model as a stack of boxes, from input to output, and say which of them are trained.
+
+    A box is as long as the logarithm of the part's number of parameters; the exact number stands beside it.
+
+    Parameters
+    ----------
+    parts : pandas.DataFrame
+        A row for each part, in the order of the data's way, as `tlhelpers.freezing.parts` makes it: columns
+        part (name), layers (number of layers), parameters (number), trainable (how many of them are trained).
+    ax : matplotlib.axes.Axes, optional
+        Where to draw. Without it, a new figure is made, the taller the more parts there are.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The Axes drawn on.
+
+    Raises
+    ------
+    ValueError
+        If a column is missing, there is no part, or more parameters are trained than there are.
+
+    Notes
+    -----
+    Explained in the chapter "Build the model".
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from matplotlib.figure import Figure
+    >>> from tlhelpers import plots
+    >>> table = pd.DataFrame(
+    ...     {
+    ...         "part": ["backbone", "head"],
+    ...         "layers": [154, 1],
+    ...         "parameters": [2257984, 12810],
+    ...         "trainable": [0, 12810],
+    ...     }
+    ... )
+    >>> ax = plots.model_diagram(table, ax=Figure().subplots())
+    >>> [text.get_text() for text in ax.texts if text.get_text()]
+    ['❄ 2,257,984 frozen', '12,810 trained']
+    """
+    _require_columns(parts, ["part", "layers", "parameters", "trainable"], "parts")
+    total, trained = parts["parameters"].to_numpy(np.int64), parts["trainable"].to_numpy(np.int64)
+    if (trained > total).any() or (trained < 0).any():
+        row = parts.iloc[int(np.flatnonzero((trained > total) | (trained < 0))[0])]
+        raise ValueError(
+            f"Expected at most as many trained parameters as there are, got {row['trainable']} of "
+            f"{row['parameters']} in part {row['part']!r}. Give the number of them, not yes or no."
+        )
+    n = len(parts)
+    ax = _axes(ax, (_WIDTH, 1.1 + 0.31 * n))
+    longest = np.log10(max(int(total.max()), 10))
+    for y, (have, learn) in enumerate(zip(total.tolist(), trained.tolist(), strict=True)):
+        length = 0.42 * np.log10(have + 1) / longest if have else 0.03
+        style, words = _part_style(have, learn)
+        ax.barh(y, length, height=0.62, edgecolor="black", linewidth=0.8, **style)
+        ax.text(length + 0.02, y, words, ha="left", va="center", fontsize=_SMALL)
+        if y + 1 < n:  # the data's way, drawn beside the boxes so that it crosses no text
+            ax.annotate(
+                "", (0.015, y + 0.69), (0.015, y + 0.31), arrowprops={"arrowstyle": "-|>", "color": "black"}
+            )
+    ax.set_yticks(range(n), [_part_name(row.part, row.layers) for row in parts.itertuples()], fontsize=_SMALL)
+    ax.tick_params(length=0)
+    ax.set_xticks([])
+    ax.set_xlim(0, 1.05)
+    ax.set_ylim(n - 0.4, -0.6)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+    ax.set_title(f"{trained.sum():,} of {total.sum():,} parameters trained", fontsize=_TEXT)
+    ax.set_xlabel("box length: logarithm of parameters", fontsize=_SMALL)
+    return ax
+
+
+def learning_curves(
+    table: pd.DataFrame,
+    *,
+    metric: str = "accuracy",
+    published: pd.DataFrame | None = None,
+    unfrozen_after: int | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw a metric by epoch, in training and validation, over all phases.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        A row for each epoch, as `tlhelpers.evaluation.history_table` makes it (join phases with
+        `pandas.concat`): columns epoch, the metric, and the metric with ``val_`` before it.
+    metric : str, optional
+        Column to draw: ``"accuracy"`` (a share) or ``"loss"`` (nats).
+    published : pandas.DataFrame, optional
+        The article's points: column epoch, and the metric's two columns or one of them. NaN is left out.
+    unfrozen_after : int, optional
+        Mark the unfreezing of layers after this epoch.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw. Without it, a new figure is made.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The Axes drawn on. For a loss that collapses, ``ax.set_yscale("log")`` helps.
+
+    Raises
+    ------
+    LookupError
+        If the table has no such metric.
+    ValueError
+        If a table is empty or has no column epoch, or `published` has nothing of the metric.
+
+    Notes
+    -----
+    Explained in the chapters "Train the head" and "Fine-tune the top".
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from matplotlib.figure import Figure
+    >>> from tlhelpers import plots
+    >>> table = pd.DataFrame({"epoch": [1, 2], "accuracy": [0.4, 0.6], "val_accuracy": [0.5, 0.6]})
+    >>> ax = plots.learning_curves(table, unfrozen_after=1, ax=Figure().subplots())
+    >>> [text.get_text() for text in ax.get_legend().get_texts()]
+    ['training', 'validation']
+    """
+    _require_columns(table, ["epoch"], "table")
+    validation = f"val_{metric}"
+    if not {metric, validation} <= set(table.columns):
+        known = [name[4:] for name in map(str, table.columns) if name.startswith("val_")]
+        near = difflib.get_close_matches(metric, known, n=1)
+        raise LookupError(
+            f"Expected a metric with columns {metric} and {validation}, got columns "
+            f"{', '.join(map(str, table.columns))}. "
+            + (f"Did you mean {near[0]!r}?" if near else f"Choose from: {', '.join(known) or 'none'}.")
+        )
+    if published is not None:
+        _require_columns(published, ["epoch"], "published")
+        if not {metric, validation} & set(published.columns):
+            raise ValueError(
+                f"Expected a column {metric} or {validation} in published, got "
+                f"{', '.join(map(str, published.columns))}. Leave published out if nothing is known."
+            )
+    ax = _axes(ax, (_WIDTH, 3.6))
+    ax.plot(table["epoch"], table[metric], "--", marker="s", markersize=4, color=OURS, label="training")
+    ax.plot(table["epoch"], table[validation], "-", marker="o", markersize=5, color=OURS, label="validation")
+    if published is not None:
+        # Hollow for training and filled for validation, on top of the curves that they are compared with.
+        for column, words, face in (
+            (metric, "article, training", "white"),
+            (validation, "article, validation", ARTICLE),
+        ):
+            known_points = published.dropna(subset=[column]) if column in published else published.head(0)
+            if len(known_points):
+                ax.plot(
+                    known_points["epoch"], known_points[column], linestyle="none", marker="D", markersize=7,
+                    markerfacecolor=face, markeredgecolor="black" if face == ARTICLE else ARTICLE,
+                    markeredgewidth=0.8 if face == ARTICLE else 1.8, label=words, zorder=3,
+                )  # fmt: skip
+    if unfrozen_after is not None:
+        ax.axvline(unfrozen_after + 0.5, color=TRAINED, linestyle="-.", linewidth=2, zorder=1)
+        ax.annotate(
+            "layers unfrozen",
+            (unfrozen_after + 0.5, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(0, 3),
+            textcoords="offset points",
+            ha="center",
+            va="bottom",
+            fontsize=_SMALL,
+        )
+    ax.set_xlabel("epoch", fontsize=_TEXT)
+    ax.set_ylabel("loss (nats)" if metric == "loss" else metric, fontsize=_TEXT)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.tick_params(labelsize=_SMALL)
+    ax.grid(axis="y", alpha=0.3)
+    # Under the axes, where no curve can run behind it.
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, frameon=False, fontsize=_SMALL)
+    return ax
+
+
+def confusion_matrix(confusion: pd.DataFrame, *, normalize: bool = False, ax: Axes | None = None) -> Axes:
+    """Draw a confusion matrix, shaded by logarithm so that rare mistakes show.
+
+    Zeros are left blank. Above 20 classes the numbers are left out and a colour bar is added.
+
+    Parameters
+    ----------
+    confusion : pandas.DataFrame, shape (k, k)
+        Counts: a row for each true class, a column for each predicted class, as in `Evaluation.confusion`.
+    normalize : bool, optional
+        Show percentages of each row (of the images of a true class) instead of counts.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw. Without it, a new figure is made.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The Axes drawn on.
+
+    Raises
+    ------
+    ValueError
+        If the table is empty or not square, or holds negative numbers.
+
+    Notes
+    -----
+    Explained in the chapter "Read the confusion matrix".
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from matplotlib.figure import Figure
+    >>> from tlhelpers import plots
+    >>> counts = pd.DataFrame([[3, 1], [0, 4]], index=["cat", "dog"], columns=["cat", "dog"])
+    >>> ax = plots.confusion_matrix(counts, normalize=True, ax=Figure().subplots())
+    >>> [text.get_text() for text in ax.texts]
+    ['75.0', '25.0', '', '100']
+    """
+    counts = confusion.to_numpy(dtype=float)
+    k = len(counts)
+    if k == 0 or counts.shape != (k, k):
+        raise ValueError(
+            f"Expected a square table of counts, got {counts.shape}. Give the .confusion of an Evaluation."
+        )
+    if not (counts >= 0).all():
+        raise ValueError("Expected counts of 0 or more, got negative or missing ones. Count images.")
+    if normalize:
+        images_of_class = counts.sum(axis=1, keepdims=True)
+        counts = 100 * counts / np.maximum(images_of_class, 1)  # a class without images stays blank
+    written = k <= 20
+    side = max(_WIDTH, 0.45 * k) if written else 7.0
+    # Numbers make the colour bar needless, and its width is needed on a phone.
+    ax = _axes(ax, (side, side * (0.95 if written else 0.85)))
+    sns.heatmap(
+        pd.DataFrame(counts, index=confusion.index, columns=confusion.columns),
+        ax=ax,
+        # log(1 + x): one mistake in a thousand images is seen, and zero has a colour.
+        norm=FuncNorm((np.log1p, np.expm1), vmin=0, vmax=max(counts.max(), 1.0)),
+        cmap=sns.light_palette(OURS, as_cmap=True),
+        annot=np.vectorize(_percentage if normalize else _count, otypes=[str])(counts) if written else False,
+        fmt="",
+        annot_kws={"fontsize": _SMALL},
+        cbar=not written,
+        square=True,
+        linewidths=0.5 if written else 0,
+        linecolor="#d9d9d9",
+    )
+    ax.set_xlabel("predicted", fontsize=_TEXT)
+    ax.set_ylabel("true", fontsize=_TEXT)
+    ax.set_title("Percent of each true class" if normalize else "Number of images", fontsize=_TEXT)
+    for text, value in zip(ax.texts[-(k * k) :] if written else [], counts.flat, strict=False):
+        # Black or white, whichever stands out more: they are equal at a luminance of 0.18.
+        shade = ax.collections[-1].to_rgba(value)
+        text.set_color("black" if sns.utils.relative_luminance(shade) > 0.18 else "white")
+    longest = max(len(str(name)) for name in confusion.columns)
+    ax.tick_params(labelsize=_SMALL, length=0)
+    ax.tick_params(axis="x", labelrotation=90 if longest > 3 else 0)
+    ax.tick_params(axis="y", labelrotation=0)
+    return ax
+
+
+def reliability(evaluation: Evaluation, *, ax: Axes | None = None) -> Axes:
+    """Draw accuracy against confidence: a calibrated model lies on the diagonal.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+        What `tlhelpers.evaluation.evaluate` returned.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw. Without it, a new figure is made.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The Axes drawn on. Bars: share of the images in each bin of confidence, on the same axis from 0 to 1.
+
+    Notes
+    -----
+    A reliability diagram as in Guo et al., "On calibration of modern neural networks", ICML 2017.
+
+    Explained in the chapter "Evaluate on the test set".
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> from tlhelpers import evaluation, plots
+    >>> result = evaluation.evaluate([0, 1], [[0.9, 0.1], [0.4, 0.6]], ["cat", "dog"])
+    >>> ax = plots.reliability(result, ax=Figure().subplots())
+    >>> ax.get_title()
+    'Calibration error 0.250 (2 images)'
+    """
+    table = evaluation.reliability
+    filled = table[table["count"] > 0]
+    ax = _axes(ax, (_WIDTH, 4.4))
+    ax.bar(
+        table["low"],
+        table["count"] / evaluation.n,
+        width=table["high"] - table["low"],
+        align="edge",
+        color="#e0e0e0",
+        edgecolor="#8c8c8c",
+        label="share of images",
+    )
+    ax.plot([0, 1], [0, 1], ":", color=NEUTRAL, linewidth=1.5, label="perfect calibration")
+    ax.plot(filled["confidence"], filled["accuracy"], "-o", color=OURS, markersize=6, label="accuracy")
+    ax.set_xlim(0, 1)
+    ax.set_ylim(0, 1.02)
+    ax.set_xlabel("confidence of the prediction", fontsize=_TEXT)
+    ax.set_ylabel("accuracy, share of images", fontsize=_TEXT)
+    ax.tick_params(labelsize=_SMALL)
+    ax.set_title(
+        f"Calibration error {evaluation.calibration_error:.3f} ({evaluation.n:,} images)", fontsize=_TEXT
+    )
+    ax.legend(loc="upper left", frameon=False, fontsize=_SMALL)
+    return ax
+
+
+def _axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
+    """Return the Axes given, or those of a new figure of this size in inches."""
+    if ax is not None:
+        return ax
+    new: Axes = plt.subplots(figsize=size, layout="constrained")[1]
+    return new
+
+
+def _frame_images(ax: Axes, width: float, height: float) -> None:
+    """Show all images of a montage, right way up, without the frame of a chart."""
+    ax.set_xlim(-0.02 * width, width)
+    ax.set_ylim(height, -0.02 * height)
+    ax.set_aspect("equal")
+    ax.set_axis_off()
+
+
+def _pictures(images: npt.ArrayLike, name: str, *, rescale: bool = False) -> npt.NDArray[Any]:
+    """Return images ready for ``imshow``: (n, h, w) or (n, h, w, 3), from 0 to 1."""
+    pictures = np.asarray(images)
+    if pictures.ndim == 4 and pictures.shape[3] == 1:
+        pictures = pictures[..., 0]
+    if not (pictures.ndim == 3 or (pictures.ndim == 4 and pictures.shape[3] == 3)) or pictures.size == 0:
+        raise ValueError(
+            f"Expected {name} of shape (n, h, w), (n, h, w, 1) or (n, h, w, 3) with n of 1 or more, got "
+            f"{pictures.shape}. For a single image, give {name}[:1]."
+        )
+    top = 255 if np.issubdtype(pictures.dtype, np.integer) else 1
+    low, high = pictures.min(), pictures.max()
+    if rescale and np.isfinite(low) and np.isfinite(high):
+        return (pictures.astype(float) - float(low)) / (float(high) - float(low) or 1.0)
+    if not (low >= 0 and high <= top):
+        raise ValueError(
+            f"Expected {name} as whole numbers from 0 to 255 or as floats from 0 to 1, got {pictures.dtype} "
+            f"from {low} to {high}. Rescale them first."
+        )
+    return pictures / top
+
+
+def _described(raw: npt.NDArray[Any]) -> str:
+    """Return size, dtype and range of images in words."""
+    channels = raw.shape[3] if raw.ndim == 4 else 1
+    digits = "d" if np.issubdtype(raw.dtype, np.integer) else ".2f"
+    span = f"{raw.min():{digits}} to {raw.max():{digits}}"
+    return f"{raw.shape[1]} x {raw.shape[2]} x {channels}, {raw.dtype}, {span}"
+
+
+def _require_columns(table: pd.DataFrame, columns: list[str], name: str) -> None:
+    """Refuse a table that is empty or lacks a column."""
+    missing = [column for column in columns if column not in table.columns]
+    if missing or table.empty:
+        raise ValueError(
+            f"Expected {name} with columns {', '.join(columns)} and at least one row, got columns "
+            f"{', '.join(map(str, table.columns)) or 'none'} and {len(table)} rows. Add what is missing."
+        )
+
+
+def _part_style(have: int, learn: int) -> tuple[dict[str, Any], str]:
+    """Return how a part of a model is drawn and described: frozen, trained, both or neither."""
+    if have == 0:
+        return {"color": "#e0e0e0"}, "no parameters"
+    if learn == 0:
+        return {"color": FROZEN, "hatch": _FROZEN_HATCH}, f"❄ {have:,} frozen"
+    if learn == have:
+        return {"color": TRAINED, "hatch": _TRAINED_HATCH}, f"{have:,} trained"
+    return {"color": TRAINED, "hatch": _PART_HATCH}, f"{learn:,} of {have:,} trained"
+
+
+def _part_name(part: object, layers: object) -> str:
+    """Return a part's label; a part of a single layer needs no count."""
+    return str(part) if layers == 1 else f"{part} ({layers} layers)"
+
+
+def _count(value: float) -> str:
+    """Write a count; nothing for zero."""
+    return f"{value:.0f}" if value else ""
+
+
+def _percentage(value: float) -> str:
+    """Write a percentage in at most four characters; nothing for zero."""
+    if value == 0:
+        return ""
+    return "100" if value == 100 else f"{value:.1f}"

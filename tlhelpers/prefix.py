@@ -1,0 +1,342 @@
+"""Compute the frozen part of a network once.
+
+Frozen layers without randomness give the same activations in every epoch. So cut the network where
+the frozen part ends, run that part once over the images, and train the rest on what came out. Three
+lines do it, and `fit` stays Keras' own::
+
+    prefix, suffix = tl.split(model, at="pool")
+    features = tl.precompute(prefix, train.images)
+    suffix.fit(features, train.labels, epochs=10)
+
+Prefix and suffix share the model's layers: after `fit`, `model` itself is trained.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal
+
+import keras
+import numpy as np
+import numpy.typing as npt
+from tqdm.auto import tqdm
+
+from . import downloads
+from .freezing import leaves
+
+__all__ = ["cut_points", "precompute", "split"]
+
+
+def _functional(model: Any) -> Any:
+    """The Functional graph of a model; a Sequential keeps one inside."""
+    if isinstance(model, keras.Sequential) and model.built:
+        model = model._functional
+    if not hasattr(model, "_nodes_by_depth"):
+        raise TypeError(
+            f"model: expected a Functional or built Sequential Keras model, got {type(model).__name__}. "
+            "A subclassed model has no graph to cut; rebuild it with keras.Model(inputs, outputs)."
+        )
+    return model
+
+
+def _replay(graph: Any, tensors: list[Any]) -> list[Any]:
+    """Call a graph's layers again, in order, on other tensors; nested models are opened."""
+    known = {id(old): new for old, new in zip(graph.inputs, tensors, strict=True)}
+    for depth in sorted(graph._nodes_by_depth, reverse=True):
+        for node in graph._nodes_by_depth[depth]:
+            if node.is_input:
+                continue
+            args, kwargs = node.arguments.fill_in(known)
+            operation = node.operation
+            if isinstance(operation, keras.Model):
+                outputs = _replay(_functional(operation), keras.tree.flatten(args))
+            else:
+                outputs = keras.tree.flatten(operation(*args, **kwargs))
+            known.update((id(old), new) for old, new in zip(node.outputs, outputs, strict=True))
+    return [known[id(output)] for output in graph.outputs]
+
+
+def _flat(model: keras.Model) -> Any:
+    """The same network with nested models opened; every layer is shared with `model`."""
+    graph = _functional(model)
+    inputs = [keras.Input(batch_shape=old.shape, dtype=old.dtype, name=old.name) for old in graph.inputs]
+    return keras.Model(inputs, _replay(graph, inputs))
+
+
+def _cuts(flat: Any) -> dict[str, Any]:
+    """Each layer after which a single tensor carries all that the rest needs, with that tensor."""
+    nodes = [
+        node for depth in sorted(flat._nodes_by_depth, reverse=True) for node in flat._nodes_by_depth[depth]
+    ]
+    last_use = {id(tensor): len(nodes) for tensor in flat.outputs}
+    for position, node in enumerate(nodes):
+        for tensor in node.input_tensors:
+            last_use[id(tensor)] = max(position, last_use.get(id(tensor), 0))
+    calls: dict[str, int] = {}
+    for node in nodes:
+        calls[node.operation.name] = calls.get(node.operation.name, 0) + 1
+    cuts: dict[str, Any] = {}
+    alive: set[int] = set()
+    for position, node in enumerate(nodes):
+        alive = {tensor for tensor in alive if last_use[tensor] > position}
+        alive |= {id(tensor) for tensor in node.outputs if id(tensor) in last_use}
+        pending_inputs = any(other.is_input for other in nodes[position + 1 :])
+        inside = not node.is_input and position < len(nodes) - 1 and not pending_inputs
+        if (
+            inside
+            and len(node.outputs) == 1
+            and alive == {id(node.outputs[0])}
+            and calls[node.operation.name] == 1
+        ):
+            cuts[node.operation.name] = node.outputs[0]
+    return cuts
+
+
+def cut_points(model: keras.Model) -> list[str]:
+    """The layers a model can be cut after, in order.
+
+    A cut point is a layer whose single output is all that the later layers need. Inside a residual
+    block there is none, since the shortcut carries a second tensor past it.
+
+    Parameters
+    ----------
+    model
+        A Functional or built Sequential Keras model; nested models are opened.
+
+    Returns
+    -------
+    list of str
+        Layer names. The last layer is left out: nothing would remain after it.
+
+    Raises
+    ------
+    TypeError
+        If the model has no graph (a subclassed model).
+
+    Notes
+    -----
+    Explained in the chapter "Train the head".
+
+    Examples
+    --------
+    >>> import keras, tlhelpers as tl
+    >>> inputs = keras.Input((4,))
+    >>> a = keras.layers.Dense(4, name="a")(inputs)
+    >>> b = keras.layers.Dense(4, name="b")(a)
+    >>> model = keras.Model(inputs, keras.layers.Dense(1, name="c")(keras.layers.Add(name="add")([a, b])))
+    >>> tl.cut_points(model)
+    ['a', 'add']
+    """
+    return list(_cuts(_flat(model)))
+
+
+def split(model: keras.Model, at: str) -> tuple[keras.Model, keras.Model]:
+    """Cut a model after a layer into prefix and suffix that share its layers.
+
+    Parameters
+    ----------
+    model
+        A Functional or built Sequential Keras model; nested models are opened, so `at` may name a
+        layer of a backbone inside a classifier.
+    at
+        The last layer of the prefix: one of `cut_points(model)`.
+
+    Returns
+    -------
+    prefix, suffix : keras.Model
+        ``suffix(prefix(x))`` is ``model(x)``. Training the suffix trains `model`.
+
+    Raises
+    ------
+    ValueError
+        If there is no such layer, or the network can't be cut there at a single tensor; the message
+        names the cut points around it.
+    TypeError
+        If the model has no graph (a subclassed model).
+
+    Notes
+    -----
+    Explained in the chapter "Train the head".
+
+    Examples
+    --------
+    >>> import keras, tlhelpers as tl
+    >>> model = keras.Sequential(
+    ...     [keras.Input((4,)), keras.layers.Dense(3, name="a"), keras.layers.Dense(2, name="b")]
+    ... )
+    >>> prefix, suffix = tl.split(model, at="a")
+    >>> prefix.output_shape, suffix.input_shape
+    ((None, 3), (None, 3))
+    >>> suffix.layers[-1] is model.layers[-1]
+    True
+    """
+    flat = _flat(model)
+    cuts = _cuts(flat)
+    if at not in cuts:
+        raise ValueError(_no_cut(at, [layer.name for layer in flat.layers], list(cuts)))
+    return keras.Model(flat.inputs, cuts[at], name="prefix"), keras.Model(
+        cuts[at], flat.outputs, name="suffix"
+    )
+
+
+def _no_cut(at: str, names: list[str], cuts: list[str]) -> str:
+    if at not in names:
+        near = difflib.get_close_matches(at, cuts, n=3, cutoff=0.3) or cuts[:3]
+        return (
+            f"at: expected a layer to cut after, got {at!r}, which is no layer here. "
+            f"Nearest: {', '.join(near)}."
+        )
+    position = names.index(at)
+    before = [name for name in cuts if names.index(name) < position][-1:]
+    after = [name for name in cuts if names.index(name) > position][:1]
+    return (
+        f"at: expected a layer whose single output is all that the rest needs, got {at!r}, which has a "
+        f"shortcut around it or nothing after it. Cut at {' or '.join(before + after)} instead."
+    )
+
+
+def _signature(model: Any) -> str:
+    """What a graph computes, apart from its weights and names, which Keras numbers anew in each process."""
+    nodes = [
+        node for depth in sorted(model._nodes_by_depth, reverse=True) for node in model._nodes_by_depth[depth]
+    ]
+    made_by = {id(tensor): position for position, node in enumerate(nodes) for tensor in node.outputs}
+    lines = []
+    for node in nodes:
+        config = {
+            key: value
+            for key, value in node.operation.get_config().items()
+            if key not in ("name", "trainable")
+        }
+        sources = [made_by[id(tensor)] for tensor in node.input_tensors]
+        lines.append(f"{type(node.operation).__name__} {config} {sources}")
+    return "\n".join(lines)
+
+
+def _check_frozen(prefix: keras.Model) -> None:
+    layers = leaves(prefix)
+    # A BatchNorm without scale and offset has no trainable weight, yet `fit` would move its statistics.
+    trains = [
+        layer.name
+        for layer in layers
+        if layer.trainable_weights or (layer.trainable and isinstance(layer, keras.layers.BatchNormalization))
+    ]
+    if trains:
+        raise ValueError(
+            f"prefix: expected frozen layers only, got {len(trains)} that train, {trains[0]!r} first. "
+            "What is computed once can't be trained: freeze them with tl.freeze(...) or cut before them."
+        )
+    rate_zero = [layer for layer in layers if getattr(layer, "rate", None) == 0]
+    chancy = [
+        layer.name
+        for layer in layers
+        if layer not in rate_zero and any("seed" in variable.path for variable in layer.variables)
+    ]
+    if chancy:
+        raise ValueError(
+            f"prefix: expected layers that give the same output each time, got {chancy[0]!r}, which draws "
+            "random numbers in training. Computed once it would draw them once: cut before it."
+        )
+
+
+def precompute(
+    prefix: keras.Model,
+    images: npt.NDArray[Any],
+    *,
+    batch_size: int = 64,
+    dtype: Literal["float32", "float16"] = "float32",
+) -> npt.NDArray[np.floating[Any]]:
+    """Run a frozen prefix over all images once and keep the activations on disk.
+
+    The file lies in the cache folder under a name made from its content: weights, layers, images,
+    precision, batch size, versions and this library's source. The same call again reads it back.
+    It is written aside and renamed when whole; a second process that wants the same file waits.
+
+    Parameters
+    ----------
+    prefix
+        The frozen part, from `split`. Nothing in it may train or draw random numbers.
+    images
+        What the prefix takes, (n, ...), any numeric dtype.
+    batch_size
+        Images in one pass; changes speed and memory, and results in the last bits only.
+    dtype
+        Precision on disk. float16 halves the file; its relative rounding error is at most 2**-11.
+
+    Returns
+    -------
+    numpy.memmap
+        Read-only activations, (n, *prefix.output_shape[1:]).
+
+    Raises
+    ------
+    ValueError
+        If a layer of the prefix trains or is random, if `images` is empty or has another shape than
+        the prefix takes, or if an activation is not finite in `dtype`.
+    OSError
+        If the cache folder can't be written or the disk is full; nothing half-written stays.
+
+    Notes
+    -----
+    Explained in the chapter "Train the head".
+
+    Examples
+    --------
+    >>> import keras, numpy as np, tlhelpers as tl
+    >>> model = keras.Sequential(
+    ...     [keras.Input((4,)), keras.layers.Dense(3, name="a"), keras.layers.Dense(2, name="b")]
+    ... )
+    >>> tl.freeze(model, train_from="b")
+    >>> prefix, suffix = tl.split(model, at="a")
+    >>> tl.precompute(prefix, np.ones((5, 4), "float32")).shape
+    (5, 3)
+    """
+    _check_frozen(prefix)
+    expected = tuple(prefix.input_shape[1:])
+    fits = len(expected) == images.ndim - 1 and all(
+        want in (None, got) for want, got in zip(expected, images.shape[1:], strict=True)
+    )
+    if len(images) == 0 or not fits:
+        raise ValueError(
+            f"images: expected (n, {', '.join(map(str, expected))}) with n of at least 1, "
+            f"got {images.shape}. "
+            "Give what the prefix takes; raw images if the model begins with its preparation layers."
+        )
+    shape = (len(images), *prefix.output_shape[1:])
+    name = downloads.content_key(
+        keras.version(),
+        keras.backend.backend(),
+        downloads.library_digest(),
+        _signature(prefix),
+        *[keras.ops.convert_to_numpy(weight) for weight in prefix.weights],
+        np.asarray(images),
+        dtype,
+        batch_size,
+    )
+    path = downloads.cache_folder() / "features" / f"{name}.npy"
+    with downloads.lock(f"features-{name}"):
+        if not path.exists():
+            with downloads.atomic_file(path) as partial:
+                _write(prefix, images, partial, shape=shape, dtype=dtype, batch_size=batch_size)
+    features: npt.NDArray[np.floating[Any]] = np.load(path, mmap_mode="r")
+    return features
+
+
+def _write(
+    prefix: keras.Model,
+    images: npt.NDArray[Any],
+    path: Path,
+    *,
+    shape: tuple[int, ...],
+    dtype: str,
+    batch_size: int,
+) -> None:
+    features = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
+    for start in tqdm(range(0, len(images), batch_size), desc="prefix", unit="batch", leave=False):
+        batch = prefix.predict_on_batch(images[start : start + batch_size])
+        features[start : start + batch_size] = batch
+        if not np.isfinite(features[start : start + batch_size]).all():
+            raise ValueError(
+                f"activations: expected finite {dtype} numbers, got others in images {start} to "
+                f"{start + len(batch) - 1}. Check the pixel range and the weights, or use dtype='float32'."
+            )
+    features.flush()

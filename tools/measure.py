@@ -1,0 +1,162 @@
+"""Measure what is too dear for each run, and write what the chapters check against.
+
+    python tools/measure.py
+
+Runs the article's recipe with several seeds and three readings of "the last few layers" in the current
+edition, appends each finished run to book/measured/fine_tuning.csv (so an interrupted call goes on where it
+stopped; delete rows to measure them again), then writes book/published.toml from that table.
+"""
+
+import argparse
+import datetime
+import os
+import platform
+import subprocess
+import time
+from pathlib import Path
+
+import keras
+import pandas as pd
+
+import tlhelpers as tl
+
+BOOK = Path(__file__).parent.parent / "book"
+TABLE = BOOK / "measured" / "fine_tuning.csv"
+SEEDS = (0, 1, 2)
+CHOICES = (100, 134, 151)
+"""First layer that trains: from block 11 on (a well-known tutorial's choice), the last twenty, the last three."""
+
+
+def main() -> None:
+    """Measure what the table lacks, then write the published values."""
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
+    edition = tl.editions.current()
+    print(f"{edition.name} edition: {edition.reason}")
+    # The other two choices get one seed in the full edition: each run there takes minutes.
+    wanted = [(tl.recipes.TRAIN_FROM, seed) for seed in SEEDS]
+    others = SEEDS if edition.name == "pocket" else SEEDS[:1]
+    wanted += [(choice, seed) for choice in CHOICES if choice != tl.recipes.TRAIN_FROM for seed in others]
+    for train_from, seed in wanted:
+        if _have(edition.name, train_from, seed):
+            continue
+        print(f"layers {train_from} and up, seed {seed} ...", flush=True)
+        _append(_run(edition, train_from, seed))
+    write_published(pd.read_csv(TABLE), BOOK / "published.toml")
+
+
+def _have(edition: str, train_from: int, seed: int) -> bool:
+    if not TABLE.exists():
+        return False
+    table = pd.read_csv(TABLE)
+    return bool(((table.edition == edition) & (table.train_from == train_from) & (table.seed == seed)).any())
+
+
+def _append(rows: pd.DataFrame) -> None:
+    TABLE.parent.mkdir(exist_ok=True)
+    whole = pd.concat([pd.read_csv(TABLE, dtype={"commit": str}), rows]) if TABLE.exists() else rows
+    partial = TABLE.with_suffix(".partial")
+    whole.to_csv(partial, index=False, float_format="%.6g")
+    partial.replace(TABLE)
+
+
+def _run(edition: tl.editions.Edition, train_from: int, seed: int) -> pd.DataFrame:
+    head = tl.recipes.article_head(edition, seed=seed)
+    started = time.perf_counter()
+    tuned = tl.recipes.article_fine_tuned(edition, train_from=train_from, seed=seed)
+    minutes = round((time.perf_counter() - started) / 60, 1)
+    data = tl.load_dataset(edition.dataset)
+    rows = pd.concat([head.history, tuned.history])
+    rows["test_accuracy"], rows["test_loss"] = _scores(tuned.model, data.test)
+    tl.refresh_batch_norm(tuned.model, data.train.images[:5120])
+    rows["refreshed_val_accuracy"], _ = _scores(tuned.model, data.validation)
+    rows["refreshed_test_accuracy"], rows["refreshed_test_loss"] = _scores(tuned.model, data.test)
+    rows["minutes"] = minutes
+    rows.insert(0, "edition", edition.name)
+    rows.insert(1, "train_from", train_from)
+    rows.insert(2, "seed", seed)
+    for name, value in _stamp().items():
+        rows[name] = value
+    return rows
+
+
+def _scores(model: keras.Model, split: tl.datasets.Split) -> tuple[float, float]:
+    """Accuracy and loss on raw digits."""
+    probabilities = model.predict(split.images, batch_size=64, verbose=0)
+    result = tl.evaluate(split.labels, probabilities, tuple("0123456789"))
+    return result.accuracy, result.loss
+
+
+def _stamp() -> dict[str, str]:
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True, check=False, cwd=BOOK
+    )
+    return {
+        "commit": commit.stdout.strip() or "none",
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "machine": f"{os.cpu_count()}-core {platform.machine()} CPU",
+    }
+
+
+def write_published(table: pd.DataFrame, path: Path) -> None:
+    """Values and tolerances from the table, for every edition that is in it."""
+    kept = table[table.train_from == tl.recipes.TRAIN_FROM]
+    results: dict[str, dict[str, object]] = {}
+    for edition, runs in kept.groupby("edition"):
+        data = tl.load_dataset({"full": "mnist", "pocket": "digits"}[str(edition)])
+        n_validation, n_test = len(data.validation), len(data.test)
+        at = {epoch: rows.sort_values("seed") for epoch, rows in runs.groupby("epoch")}
+        head, dip, end = at[10], at[11], at[15]
+        # A gap is the distance to the value that the page says this one differs from. How far the running
+        # averages lag is chance: the page says that those values scatter, and no more, so they have no gap.
+        gain = abs(end.refreshed_val_accuracy.mean() - head.val_accuracy.mean())
+        over_article = abs(end.refreshed_test_accuracy.mean() - tl.published.ARTICLE_TEST["accuracy"])
+        share, of_test = "share of the validation digits", "share of the test digits"
+        for name, what, unit, values, n, gap in (
+            ("head_validation_accuracy", "Validation accuracy, backbone frozen", share,
+             head.val_accuracy, n_validation, gain),
+            ("head_validation_loss", "Validation loss, backbone frozen", "nats", head.val_loss, None, None),
+            ("dip_validation_accuracy", "Validation accuracy after the first fine-tuning epoch", share,
+             dip.val_accuracy, n_validation, None),
+            ("fine_tuned_validation_accuracy", "Validation accuracy after fine-tuning, lagging averages", share,
+             end.val_accuracy, n_validation, None),
+            ("refreshed_validation_accuracy", "Validation accuracy after fine-tuning, averages refreshed", share,
+             end.refreshed_val_accuracy, n_validation, gain),
+            ("test_accuracy", "Test accuracy as the article measures, lagging averages", of_test,
+             end.test_accuracy, n_test, None),
+            ("refreshed_test_accuracy", "Test accuracy, averages refreshed", of_test,
+             end.refreshed_test_accuracy, n_test, over_article),
+            ("refreshed_test_loss", "Test loss, averages refreshed", "nats", end.refreshed_test_loss, None, None),
+        ):  # fmt: skip
+            value = float(values.mean())
+            allowed = tl.published.tolerance(list(values), examples=n, gap=gap)
+            if (abs(values - value) > allowed).any():
+                raise SystemExit(
+                    f"{name}, {edition} edition: the seeds {list(values.round(4))} lie further apart than the "
+                    f"tolerance {allowed:.4f} that its claim allows. Measure more, or claim less."
+                )
+            entry = results.setdefault(name, {"what": what, "unit": unit})
+            entry[str(edition)] = {
+                "value": float(f"{value:.5g}"),
+                "tolerance": float(f"{allowed:.3g}"),
+                "seeds": [int(seed) for seed in head.seed],
+            }
+    path.write_text(_toml(results))
+
+
+def _toml(results: dict[str, dict[str, object]]) -> str:
+    lines = [
+        "# Written by `make measure` from measured/fine_tuning.csv; see tlhelpers.published.tolerance.",
+        "",
+    ]
+    for name, entry in results.items():
+        lines += [f"[{name}]", f'what = "{entry["what"]}"', f'unit = "{entry["unit"]}"']
+        for edition, there in entry.items():
+            if isinstance(there, dict):
+                numbers = ", ".join(f"{key} = {value}" for key, value in there.items())
+                lines.append(f"{edition} = {{ {numbers} }}")
+        lines.append("")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""Where the repository lives on the web, if it does.
+
+Launch buttons, edit buttons and the line that installs ``tlhelpers`` in Colab follow from this one answer.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PUBLIC_HOSTS = ("github.com", "gitlab.com", "codeberg.org")
+UNSET = "repository address unset: no Colab or edit buttons"
+
+# The three spellings that git accepts: https://host/o/r.git, ssh://git@host/o/r.git, git@host:o/r.git
+_REMOTE = re.compile(
+    r"""^(?:https?://(?:[^@/]+@)?|ssh://(?:[^@/]+@)?|git://|(?:[^@/:]+@))
+        (?P<host>[^/:]+)(?::\d+(?=/))?[/:]
+        (?P<path>[^/]+/.+?)(?:\.git)?/?$""",
+    re.VERBOSE,
+)
+
+
+def public_address(remote: str) -> str | None:
+    """Turn a git remote into a web address, or None if its host is not a public one.
+
+    Examples
+    --------
+    >>> public_address("git@github.com:someone/a-book.git")
+    'https://github.com/someone/a-book'
+    >>> public_address("https://git.example.org/someone/a-book.git") is None
+    True
+    """
+    match = _REMOTE.match(remote.strip())
+    if match is None or match["host"].lower() not in PUBLIC_HOSTS:
+        return None
+    return f"https://{match['host'].lower()}/{match['path']}"
+
+
+def from_git(root: Path = ROOT) -> str | None:
+    """The address behind git's ``origin``, or None: no git, no remote, no public host."""
+    # A folder inside somebody else's checkout (an unpacked archive, say) must not answer with theirs.
+    if not (root / ".git").exists():
+        return None
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(root), "remote", "get-url", "origin"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError:
+        return None
+    return public_address(answer.stdout) if answer.returncode == 0 else None
+
+
+def from_project(root: Path = ROOT) -> str | None:
+    """The address under ``[project.urls]`` of pyproject.toml, or None while it is unset."""
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    url: str = project.get("urls", {}).get("Repository", "")
+    return url.rstrip("/").removesuffix(".git") or None
+
+
+def address(root: Path = ROOT) -> str | None:
+    """The repository's web address: git's ``origin`` if public, else pyproject.toml's, else None."""
+    return from_git(root) or from_project(root)
+
+
+if __name__ == "__main__":
+    print(address() or UNSET)

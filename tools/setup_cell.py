@@ -1,0 +1,129 @@
+"""The set-up cell: the second cell of every chapter, the same everywhere.
+
+``python tools/setup_cell.py --write`` puts it into the chapters (run it after the repository's address
+changes, and for a new chapter); ``--check`` says which chapters carry another one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import repository
+
+TAG = "hide-input"
+CELL_ID = "set-up"
+
+# No bare name here, ever: tlhelpers is not published on an index, so whatever is there is not ours.
+# pip keeps the TensorFlow that Colab brings, because tlhelpers asks for a range and not for one version.
+_INSTALL = """\
+    import subprocess
+    import sys
+
+    source = "tlhelpers @ git+{address}"
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", source], check=True)
+    importlib.invalidate_caches()
+"""
+_NO_ADDRESS = """\
+    raise ModuleNotFoundError(
+        "This chapter needs tlhelpers, which is not installed here. "
+        "In your clone of the book's repository, run: pip install -e ."
+    )
+"""
+_CELL = """\
+# Set-up, the same in every chapter.
+import importlib.util
+
+if importlib.util.find_spec("tlhelpers") is None:
+{install}
+import tlhelpers as tl
+
+edition = tl.start_chapter()"""
+
+
+def cell_source(address: str | None) -> str:
+    """The cell's source for a repository at ``address``, or for one that has none yet."""
+    install = _NO_ADDRESS if address is None else _INSTALL.format(address=address)
+    return _CELL.format(install=install)
+
+
+def cell_address(source: str) -> str | None:
+    """The address in a cell's install line, or None."""
+    _, found, rest = source.partition("tlhelpers @ git+")
+    return rest.split('"', 1)[0] if found else None
+
+
+def is_setup_cell(cell: dict[str, Any]) -> bool:
+    """Whether a notebook's cell is meant to be the set-up cell, up to date or not."""
+    return cell["cell_type"] == "code" and (
+        cell.get("id") == CELL_ID or "start_chapter(" in "".join(cell["source"])
+    )
+
+
+def faults(notebook: dict[str, Any], *, address: str | None) -> list[str]:
+    """What is wrong with a notebook's set-up cell; an empty list if nothing is."""
+    cells = notebook["cells"]
+    if len(cells) < 2 or not is_setup_cell(cells[1]):
+        return ["the second cell is not the set-up cell: run python tools/setup_cell.py --write"]
+    wrong = []
+    if "".join(cells[1]["source"]) != cell_source(address):
+        wrong.append("the set-up cell is not the template's: run python tools/setup_cell.py --write")
+    if TAG not in cells[1].get("metadata", {}).get("tags", []):
+        wrong.append(f"the set-up cell lacks the tag {TAG}: run python tools/setup_cell.py --write")
+    return wrong
+
+
+def write(path: Path, *, address: str | None) -> bool:
+    """Put the set-up cell into the notebook at ``path``; True if that changed the file."""
+    before = path.read_text(encoding="utf-8")
+    notebook = json.loads(before)
+    cell = {
+        "cell_type": "code",
+        "execution_count": None,
+        "id": CELL_ID,
+        "metadata": {"tags": [TAG]},
+        "outputs": [],
+        "source": cell_source(address).splitlines(keepends=True),
+    }
+    cells = notebook["cells"]
+    if len(cells) > 1 and is_setup_cell(cells[1]):
+        cells[1] = cell
+    else:
+        cells.insert(1, cell)
+    after = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+    path.write_text(after, encoding="utf-8")
+    return after != before
+
+
+def chapters(root: Path = repository.ROOT) -> list[Path]:
+    """Every chapter that is a notebook."""
+    found = (root / "book").rglob("*.ipynb")
+    return sorted(path for path in found if ".ipynb_checkpoints" not in path.parts)
+
+
+def main() -> int:
+    """Write or check; see the module's docstring."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--write", action="store_true", help="put the cell into every chapter")
+    what.add_argument("--check", action="store_true", help="name the chapters that carry another cell")
+    arguments = parser.parse_args()
+
+    address = repository.address()
+    failed = False
+    for path in chapters():
+        name = path.relative_to(repository.ROOT)
+        if arguments.write:
+            print(f"{name}: {'written' if write(path, address=address) else 'unchanged'}")
+            continue
+        for fault in faults(json.loads(path.read_text(encoding="utf-8")), address=address):
+            failed = True
+            print(f"{name}: {fault}")
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
