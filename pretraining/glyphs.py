@@ -87,11 +87,11 @@ class GlyphSet:
 
 
 def is_number(character: str) -> bool:
-    """Tell whether a character has a numeric value, itself or taken apart (superscript, circled, ...).
+    r"""Tell whether a character has a numeric value, itself or taken apart (superscript, circled, ...).
 
     Examples
     --------
-    >>> [is_number(c) for c in ("7", "\\N{SUPERSCRIPT TWO}", "\\N{CIRCLED DIGIT ONE}", "B")]
+    >>> [is_number(c) for c in ("7", "\N{SUPERSCRIPT TWO}", "\N{CIRCLED DIGIT ONE}", "B")]
     [True, True, True, False]
     """
     parts = character + unicodedata.normalize("NFKD", character)
@@ -99,6 +99,7 @@ def is_number(character: str) -> bool:
 
 
 def allowed(character: str, font_name: str) -> bool:
+    """Tell whether a character may be drawn in a font."""
     if is_number(character):
         return False
     if font_name == "cmsy10":  # calligraphic capitals; its other places hold signs that differ from ASCII
@@ -109,6 +110,7 @@ def allowed(character: str, font_name: str) -> bool:
 
 
 def open_font(name: str) -> FT2Font:
+    """Open one of matplotlib's bundled fonts by its file name without ending."""
     return FT2Font(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{name}.ttf"))
 
 
@@ -123,7 +125,9 @@ def clean_drawing(font: FT2Font, character: str) -> Masks | None:
     if max(len(rows), len(columns)) < FILL // 2:
         return None
     ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    small = ndimage.zoom(ink.astype(np.float32), FILL / max(ink.shape), order=1, grid_mode=True, mode="nearest")
+    small = ndimage.zoom(
+        ink.astype(np.float32), FILL / max(ink.shape), order=1, grid_mode=True, mode="nearest"
+    )
     small = small[:FILL, :FILL] > 0.5
     top, left = ((MASTER - side) // 2 for side in small.shape)
     out = np.zeros((MASTER, MASTER), bool)
@@ -162,6 +166,7 @@ def thin(masks: Masks) -> Masks:
 
 
 def class_of(characters: list[str], same: list[tuple[str, str]]) -> dict[str, int]:
+    """Number the classes that follow from pairs of characters that are the same."""
     parent = {c: c for c in characters}
 
     def root(c: str) -> str:
@@ -176,7 +181,21 @@ def class_of(characters: list[str], same: list[tuple[str, str]]) -> dict[str, in
 
 
 def draw_glyphs(fonts: tuple[str, ...] = FONTS) -> GlyphSet:
-    """Draw every allowed character of the fonts once, cleanly."""
+    """Draw every allowed character of the fonts once, cleanly.
+
+    A character whose drawing covers a digit of the same font by ``DIGIT_OVERLAP`` or more, in any font,
+    is left out in all of them, and with it the letter that it is a form of (bold, script, ...).
+
+    Parameters
+    ----------
+    fonts : tuple of str
+        File names of matplotlib's bundled fonts, without ending.
+
+    Returns
+    -------
+    GlyphSet
+        Characters that look the same, and forms of one letter, share a class.
+    """
     drawn: list[tuple[str, str, Masks]] = []
     dropped: set[str] = set()
     same: list[tuple[str, str]] = []
@@ -223,7 +242,8 @@ def enlarge_matrix(small: int, large: int) -> Floats:
     """Matrix (large, small) of bilinear enlargement, pixel centres at the halves (as Keras resizes)."""
     centre = np.clip((np.arange(large) + 0.5) * small / large - 0.5, 0, small - 1)
     weight = np.maximum(0, 1 - np.abs(centre[:, None] - np.arange(small)))
-    return weight.astype(np.float32)
+    matrix: Floats = weight.astype(np.float32)
+    return matrix
 
 
 def smooth_matrix(small: int, large: int) -> Floats:
@@ -231,13 +251,38 @@ def smooth_matrix(small: int, large: int) -> Floats:
     at = np.linspace(0, small - 1, large)[:, None] - np.arange(small)
     d = np.abs(at)
     weight = np.where(d < 1, 2 / 3 - d**2 + d**3 / 2, np.maximum(0, 2 - d) ** 3 / 6)
-    return (weight / weight.sum(1, keepdims=True)).astype(np.float32)
+    matrix: Floats = (weight / weight.sum(1, keepdims=True)).astype(np.float32)
+    return matrix
 
 
 def handwrite(
-    glyphs: GlyphSet, which: NDArray[np.int64], rng: np.random.Generator, *, coarse: float = 0.85, strength: float = 1.0
+    glyphs: GlyphSet,
+    which: NDArray[np.int64],
+    rng: np.random.Generator,
+    *,
+    coarse: float = 0.85,
+    strength: float = 1.0,
 ) -> NDArray[np.uint8]:
-    """Warp drawings, draw them with a pen of random width, sample them coarsely."""
+    """Make drawings look handwritten: warp them, draw them with a pen of random width, sample coarsely.
+
+    Parameters
+    ----------
+    glyphs : GlyphSet
+        The clean drawings.
+    which : ndarray of int64, shape (n,)
+        Which drawings, by place.
+    rng : numpy.random.Generator
+        Source of every random choice: the same state gives the same images.
+    coarse : float
+        Share of the images that are sampled at 8x8 and enlarged, 0 to 1. The others keep 32x32.
+    strength : float
+        Factor on turn, slant and bend; 0 leaves them out.
+
+    Returns
+    -------
+    ndarray of uint8, shape (n, 32, 32)
+        Bright strokes on a dark ground, 0 to 255.
+    """
     n = len(which)
     f = np.float32
 
@@ -277,4 +322,5 @@ def handwrite(
     grid = np.clip(grid * uniform(0.85, 1.0) + rng.normal(0, 0.02, grid.shape).astype(f), 0, 1)
     enlarge = enlarge_matrix(GRID, SIDE)
     image = np.where(rng.random((n, 1, 1)) < coarse, enlarge @ grid @ enlarge.T, np.clip(depth + 0.5, 0, 1))
-    return np.rint(image * 255).astype(np.uint8)
+    drawn: NDArray[np.uint8] = np.rint(image * 255).astype(np.uint8)
+    return drawn

@@ -74,8 +74,8 @@ def test_mnist_is_split_in_order():
     assert mnist.class_names == tuple("0123456789")
 
 
-def test_the_real_mnist(full_data, monkeypatch):
-    monkeypatch.setenv("TLHELPERS_DATA", str(full_data))
+@pytest.mark.usefixtures("full_data")
+def test_the_real_mnist():
     mnist = load_dataset("mnist")
     assert mnist.train.images.shape == (48_000, 28, 28)
     assert mnist.train.labels[:5].tolist() == [5, 0, 4, 1, 9]

@@ -1,5 +1,6 @@
 from . import (
     backbones,
+    cache,
     datasets,
     downloads,
     editions,
@@ -19,6 +20,7 @@ from .prefix import cut_points, precompute, split
 
 __all__ = [
     "backbones",
+    "cache",
     "confident_mistakes",
     "cut_points",
     "datasets",

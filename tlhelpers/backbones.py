@@ -1,6 +1,5 @@
 """Pre-trained backbones by name, and the layers that turn raw images into what they expect."""
 
-import difflib
 import random
 from collections.abc import Callable
 from importlib import resources
@@ -10,6 +9,7 @@ import keras
 import numpy as np
 
 from . import downloads
+from ._errors import unknown_name
 
 __all__ = ["BACKBONES", "SMALLEST_IMAGE", "load_backbone", "preparation"]
 
@@ -96,11 +96,7 @@ def load_backbone(
     ((None, 32, 32, 3), (None, 1, 1, 1280))
     """
     if name not in BACKBONES:
-        near = difflib.get_close_matches(str(name), BACKBONES, n=1, cutoff=0.3) or list(BACKBONES)
-        raise LookupError(
-            f"backbone: expected one of {', '.join(BACKBONES)}, got {name!r}. "
-            f"Did you mean {' or '.join(near)}?"
-        )
+        raise unknown_name("backbone", name, BACKBONES)
     check_image_size(image_size)
     if weights not in ("pretrained", "random"):
         raise ValueError(f'weights: expected "pretrained" or "random", got {weights!r}.')

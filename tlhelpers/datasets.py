@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tlhelpers import downloads
+from tlhelpers._errors import unknown_name
 
 __all__ = ["Dataset", "Split", "check_images", "load_dataset", "overlap"]
 
@@ -133,7 +134,7 @@ def load_dataset(name: str, *, limit: int | None = None) -> Dataset:
     20
     """
     if name not in _LOADERS:
-        raise downloads.unknown_name("data set", name, _LOADERS)
+        raise unknown_name("data set", name, _LOADERS)
     if limit is not None:
         if isinstance(limit, bool) or not isinstance(limit, int | np.integer):
             raise TypeError(f"limit: expected a whole number or None, got {limit!r}")
@@ -258,7 +259,7 @@ def check_images(
 def _check_values(images: npt.NDArray[Any], dtype: str, value_range: tuple[float, float], name: str) -> None:
     low, high = value_range
     if dtype not in ("uint8", "float"):
-        raise downloads.unknown_name("kind of values", dtype, ["uint8", "float"])
+        raise unknown_name("kind of values", dtype, ["uint8", "float"])
     if dtype == "uint8" and images.dtype != np.uint8:
         raise ValueError(
             f"{name}: expected uint8 values from {low:g} to {high:g}, got {images.dtype}; "

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
-from tlhelpers import downloads
+from tlhelpers import cache, downloads
+from tlhelpers._errors import unknown_name
 
 __all__ = ["Edition", "EditionError", "current", "start_chapter"]
 
@@ -94,7 +95,7 @@ def current() -> Edition:
     """
     asked = os.environ.get("TLHELPERS_EDITION", "") or "auto"
     if asked not in ("auto", "full", "pocket"):
-        raise downloads.unknown_name("edition in TLHELPERS_EDITION", asked, ["auto", "full", "pocket"])
+        raise unknown_name("edition in TLHELPERS_EDITION", asked, ["auto", "full", "pocket"])
     key = (asked, os.environ.get("TLHELPERS_DATA", ""), os.environ.get("TLHELPERS_CACHE", ""))
     if key not in _decided:
         _decided[key] = _pocket("asked for by TLHELPERS_EDITION") if asked == "pocket" else _decide(asked)
@@ -118,7 +119,7 @@ def _decide(asked: str) -> Edition:
     raise EditionError(
         f"TLHELPERS_EDITION=full: expected {what}, found none of it. Tried\n"
         f"  the mirror folder: {mirror or 'TLHELPERS_DATA is not set'}\n"
-        f"  the cache folder: {downloads.cache_folder()}\n"
+        f"  the cache folder: {cache.cache_folder()}\n"
         f"  the official address: {trouble}\n"
         "Connect to the network, or name a folder that holds the files in TLHELPERS_DATA, or set "
         "TLHELPERS_EDITION=pocket for the edition that needs neither."

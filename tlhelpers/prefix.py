@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm.auto import tqdm
 
-from . import downloads
+from . import cache
 from .freezing import leaves
 
 __all__ = ["cut_points", "precompute", "split"]
@@ -272,7 +272,7 @@ def precompute(
     ValueError
         If a layer of the prefix trains or is random, if `images` is empty or has another shape than
         the prefix takes, or if an activation is not finite in `dtype`.
-    OSError
+    tlhelpers.cache.CacheError
         If the cache folder can't be written or the disk is full; nothing half-written stays.
 
     Notes
@@ -302,20 +302,20 @@ def precompute(
             "Give what the prefix takes; raw images if the model begins with its preparation layers."
         )
     shape = (len(images), *prefix.output_shape[1:])
-    name = downloads.content_key(
+    name = cache.content_key(
         keras.version(),
         keras.backend.backend(),
-        downloads.library_digest(),
+        cache.library_digest(),
         _signature(prefix),
         *[keras.ops.convert_to_numpy(weight) for weight in prefix.weights],
         np.asarray(images),
         dtype,
         batch_size,
     )
-    path = downloads.cache_folder() / "features" / f"{name}.npy"
-    with downloads.lock(f"features-{name}"):
+    path = cache.cache_folder() / "features" / f"{name}.npy"
+    with cache.lock(f"features-{name}"):
         if not path.exists():
-            with downloads.atomic_file(path) as partial:
+            with cache.atomic_file(path) as partial:
                 _write(prefix, images, partial, shape=shape, dtype=dtype, batch_size=batch_size)
     features: npt.NDArray[np.floating[Any]] = np.load(path, mmap_mode="r")
     return features
@@ -330,13 +330,18 @@ def _write(
     dtype: str,
     batch_size: int,
 ) -> None:
-    features = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
-    for start in tqdm(range(0, len(images), batch_size), desc="prefix", unit="batch", leave=False):
-        batch = prefix.predict_on_batch(images[start : start + batch_size])
-        features[start : start + batch_size] = batch
-        if not np.isfinite(features[start : start + batch_size]).all():
-            raise ValueError(
-                f"activations: expected finite {dtype} numbers, got others in images {start} to "
-                f"{start + len(batch) - 1}. Check the pixel range and the weights, or use dtype='float32'."
-            )
-    features.flush()
+    kind = np.dtype(dtype)
+    # Plain writes and not a memory map: on a full disk a map would kill the process.
+    with path.open("wb") as file:
+        header = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_2_0(file, header)
+        for start in tqdm(range(0, len(images), batch_size), desc="prefix", unit="batch", leave=False):
+            with np.errstate(over="ignore"):  # what float16 can't hold becomes infinite, and is refused below
+                batch = np.asarray(prefix.predict_on_batch(images[start : start + batch_size]), dtype=kind)
+            if not np.isfinite(batch).all():
+                raise ValueError(
+                    f"activations: expected finite {dtype} numbers, got others in images {start} to "
+                    f"{start + len(batch) - 1}. Check the pixel range and the weights, or use "
+                    "dtype='float32'."
+                )
+            file.write(batch.tobytes())

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from . import downloads, editions
+from . import editions
+from ._errors import unknown_name
 
 __all__ = [
     "ARTICLE_TEST",
@@ -100,7 +101,7 @@ def result(name: str, *, edition: editions.Edition | None = None) -> Result:
     """
     entries = _results(_book() / "published.toml")
     if name not in entries:
-        raise downloads.unknown_name("published result", name, entries)
+        raise unknown_name("published result", name, entries)
     entry = entries[name]
     which = (edition or editions.current()).name
     if which not in entry:
@@ -267,7 +268,7 @@ def measured(name: str) -> pd.DataFrame:
     folder = _book() / "measured"
     path = folder / f"{name}.csv"
     if not path.exists():
-        raise downloads.unknown_name("measured table", name, [file.stem for file in folder.glob("*.csv")])
+        raise unknown_name("measured table", name, [file.stem for file in folder.glob("*.csv")])
     return pd.read_csv(path, dtype={"commit": str})
 
 

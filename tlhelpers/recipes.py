@@ -14,7 +14,7 @@ import keras
 import pandas as pd
 from tqdm.keras import TqdmCallback
 
-from . import datasets, downloads, editions
+from . import cache, datasets, editions
 from .backbones import load_backbone, preparation
 from .evaluation import history_table
 from .freezing import freeze, leaves
@@ -208,7 +208,7 @@ _Plan = _Head | _FineTune
 
 def _run(plan: _Plan) -> Trained:
     folder = _folder(plan)
-    with downloads.lock(folder.name):
+    with cache.lock(folder.name):
         if not folder.exists():
             model, at = plan.start()
             data = datasets.load_dataset(plan.edition.dataset)
@@ -279,7 +279,7 @@ def keep(
         print(f"Not kept for later chapters, since it differs from the recipe in {', '.join(shown)}.")
         return False
     folder = _folder(plan)
-    with downloads.lock(folder.name):
+    with cache.lock(folder.name):
         _store(folder, model, history_table(history, phase=plan.phase, first_epoch=plan.first_epoch))
     return True
 
@@ -295,7 +295,7 @@ def _settings(model: keras.Model, suffix: keras.Model, *, epochs: int, steps: in
         "loss": compiled.get("loss"),
         "layers": [(layer.name, type(layer).__name__, layer.output.shape) for layer in leaves(model)],
         "trained weights": [weight.path for weight in model.trainable_weights],
-        "frozen weights": downloads.content_key(
+        "frozen weights": cache.content_key(
             *[
                 keras.ops.convert_to_numpy(weight)
                 for layer in leaves(model)
@@ -316,22 +316,22 @@ def _folder(plan: _Plan) -> Path:
     """Where a recipe's result lies: a name made from all that goes into it."""
     data = datasets.load_dataset(plan.edition.dataset)
     backbone = load_backbone(plan.edition.backbone)
-    key = downloads.content_key(
+    key = cache.content_key(
         plan.name,
         plan.seed,
         getattr(plan, "train_from", None),
         keras.version(),
         keras.backend.backend(),
-        downloads.library_digest(),
+        cache.library_digest(),
         *[keras.ops.convert_to_numpy(weight) for weight in backbone.weights],
         *[array for part in (data.train, data.validation) for array in (part.images, part.labels)],
     )
-    return downloads.cache_folder() / "recipes" / f"{plan.name}-{key[:32]}"
+    return cache.cache_folder() / "recipes" / f"{plan.name}-{key[:32]}"
 
 
 def _store(folder: Path, model: keras.Model, history: pd.DataFrame) -> None:
     if not folder.exists():
-        with downloads.atomic_folder(folder) as partial:
+        with cache.atomic_folder(folder) as partial:
             model.save_weights(partial / "model.weights.h5")
             history.to_json(partial / "history.json", orient="records")
 

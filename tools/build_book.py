@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+from datetime import datetime
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -69,7 +71,7 @@ def final_config(
     if address is None:
         return config, [repository.UNSET]
     config = {**config, "html": {**config.get("html", {})}}
-    config["repository"] = {"url": address, "branch": BRANCH, "path_to_book": "."}
+    config["repository"] = {"url": address, "branch": BRANCH, "path_to_book": ""}
     config["html"] |= {"use_repository_button": True, "use_edit_page_button": True, "use_issues_button": True}
     if "github.com" not in address:
         return config, [f"repository: {address}; Colab opens GitHub's notebooks only, so no Colab buttons"]
@@ -139,6 +141,20 @@ def tidy(notebook: dict[str, Any]) -> None:
         cell["outputs"] = joined
 
 
+def add_run_time(notebook: dict[str, Any], cores: int | None) -> None:
+    """Say under the title how long the chapter's cells took, from what the execution recorded, in place."""
+    times = [cell["metadata"]["execution"] for cell in notebook["cells"] if "execution" in cell["metadata"]]
+    if not times:
+        return
+    began = min(datetime.fromisoformat(time["iopub.execute_input"]) for time in times)
+    ended = max(datetime.fromisoformat(time["shell.execute_reply"]) for time in times)
+    seconds = (ended - began).total_seconds()
+    shown = f"{seconds:.0f} seconds" if seconds < 100 else f"{seconds / 60:.1f} minutes"
+    title, _, rest = "".join(notebook["cells"][0]["source"]).partition("\n")
+    line = f"*Measured: the code on this page ran in {shown} on {cores} processor cores.*"
+    notebook["cells"][0]["source"] = f"{title}\n\n{line}\n{rest}"
+
+
 def tags(cell: dict[str, Any]) -> list[str]:
     """A cell's tags."""
     found: list[str] = cell["metadata"].get("tags", [])
@@ -176,6 +192,8 @@ def build(out: Path) -> Path:
             raise BuildError(f"{path}: {fault}; {again}")
         cells.add(setup_cell.cell_address("".join(notebook["cells"][1]["source"])))
         tidy(notebook)
+        if "*Measured:" not in "".join(notebook["cells"][0]["source"]):  # built before from this execution
+            add_run_time(notebook, os.cpu_count())
         path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))

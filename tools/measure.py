@@ -24,7 +24,7 @@ BOOK = Path(__file__).parent.parent / "book"
 TABLE = BOOK / "measured" / "fine_tuning.csv"
 SEEDS = (0, 1, 2)
 CHOICES = (100, 134, 151)
-"""First layer that trains: from block 11 on (a well-known tutorial's choice), the last twenty, the last three."""
+"""First layer that trains: from block 11 on (a tutorial's choice), the last twenty, the last three."""
 
 
 def main() -> None:
@@ -117,22 +117,23 @@ def write_published(table: pd.DataFrame, path: Path) -> None:
             ("head_validation_loss", "Validation loss, backbone frozen", "nats", head.val_loss, None, None),
             ("dip_validation_accuracy", "Validation accuracy after the first fine-tuning epoch", share,
              dip.val_accuracy, n_validation, None),
-            ("fine_tuned_validation_accuracy", "Validation accuracy after fine-tuning, lagging averages", share,
+            ("fine_tuned_validation_accuracy", "Validation accuracy, fine-tuned, lagging averages", share,
              end.val_accuracy, n_validation, None),
-            ("refreshed_validation_accuracy", "Validation accuracy after fine-tuning, averages refreshed", share,
+            ("refreshed_validation_accuracy", "Validation accuracy, fine-tuned, averages refreshed", share,
              end.refreshed_val_accuracy, n_validation, gain),
-            ("test_accuracy", "Test accuracy as the article measures, lagging averages", of_test,
+            ("test_accuracy", "Test accuracy as the article measures it, lagging averages", of_test,
              end.test_accuracy, n_test, None),
             ("refreshed_test_accuracy", "Test accuracy, averages refreshed", of_test,
              end.refreshed_test_accuracy, n_test, over_article),
-            ("refreshed_test_loss", "Test loss, averages refreshed", "nats", end.refreshed_test_loss, None, None),
+            ("refreshed_test_loss", "Test loss, averages refreshed", "nats",
+             end.refreshed_test_loss, None, None),
         ):  # fmt: skip
             value = float(values.mean())
             allowed = tl.published.tolerance(list(values), examples=n, gap=gap)
             if (abs(values - value) > allowed).any():
                 raise SystemExit(
-                    f"{name}, {edition} edition: the seeds {list(values.round(4))} lie further apart than the "
-                    f"tolerance {allowed:.4f} that its claim allows. Measure more, or claim less."
+                    f"{name}, {edition} edition: the seeds {list(values.round(4))} lie further apart than "
+                    f"the tolerance {allowed:.4f} that its claim allows. Measure more, or claim less."
                 )
             entry = results.setdefault(name, {"what": what, "unit": unit})
             entry[str(edition)] = {

@@ -45,7 +45,7 @@ def test_buttons_follow_from_the_address() -> None:
     assert notes == [repository.UNSET]
 
     full, _ = build_book.final_config(config, ADDRESS, {ADDRESS})
-    assert full["repository"] == {"url": ADDRESS, "branch": "main", "path_to_book": "."}
+    assert full["repository"] == {"url": ADDRESS, "branch": "main", "path_to_book": ""}
     assert full["html"]["use_edit_page_button"]
     assert full["html"]["favicon"] == "f"
     assert full["launch_buttons"]["colab_url"]

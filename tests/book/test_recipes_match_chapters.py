@@ -1,0 +1,69 @@
+"""A recipe gives the weights that its chapter's visible cells give: cold and warm, in either order."""
+
+import json
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import tlhelpers as tl
+
+CHAPTERS = Path(__file__).parents[2] / "book" / "mnist"
+
+
+def run_cells(name: str) -> dict:
+    """Execute a chapter's code cells in plain Python and give back its variables."""
+    cells = json.loads((CHAPTERS / name).read_text(encoding="utf-8"))["cells"]
+    names: dict = {"display": lambda *shown: None}
+    for number, cell in enumerate(cells):
+        if cell["cell_type"] == "code":
+            exec(compile("".join(cell["source"]), f"{name}, cell {number}", "exec"), names)
+    return names
+
+
+def weights(model: keras.Model) -> list[np.ndarray]:
+    return [keras.ops.convert_to_numpy(weight).copy() for weight in model.weights]
+
+
+def run_chapters(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[np.ndarray]]:
+    """Chapters 3 and 4; the weights are taken where the chapters hand them over."""
+    taken: dict[str, list[np.ndarray]] = {}
+    keep = tl.recipes.keep
+
+    def take(model, suffix, history, *, edition, seed=0):
+        taken["tuned" if taken else "head"] = weights(model)
+        assert keep(model, suffix, history, edition=edition, seed=seed)
+        return True
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tl.recipes, "keep", take)
+        run_cells("03-train-the-head.ipynb")
+        run_cells("04-fine-tune-the-top.ipynb")
+    return taken
+
+
+def run_recipes() -> dict[str, list[np.ndarray]]:
+    edition = tl.editions.current()
+    return {
+        "head": weights(tl.recipes.article_head(edition).model),
+        "tuned": weights(tl.recipes.article_fine_tuned(edition).model),
+    }
+
+
+def assert_same(one: dict[str, list[np.ndarray]], other: dict[str, list[np.ndarray]]) -> None:
+    for phase in ("head", "tuned"):
+        for a, b in zip(one[phase], other[phase], strict=True):
+            np.testing.assert_array_equal(a, b, err_msg=phase)
+
+
+def test_recipes_and_visible_cells_agree_to_the_bit(monkeypatch, tmp_path):
+    monkeypatch.setenv("TLHELPERS_EDITION", "pocket")
+    monkeypatch.setenv("TLHELPERS_CACHE", str(tmp_path / "recipes first"))
+    cold_recipes = run_recipes()
+    chapters_after = run_chapters(monkeypatch)
+    assert_same(cold_recipes, chapters_after)
+    monkeypatch.setenv("TLHELPERS_CACHE", str(tmp_path / "chapters first"))
+    cold_chapters = run_chapters(monkeypatch)
+    assert_same(cold_recipes, cold_chapters)
+    assert_same(cold_recipes, run_recipes())  # warm: what the chapters handed over

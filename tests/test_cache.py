@@ -1,0 +1,188 @@
+"""What is written appears whole or not at all, by one process at a time, under names made from content."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tlhelpers import cache
+
+# -- the folder ----------------------------------------------------------------------------------
+
+
+def test_the_folder_by_variable(monkeypatch, tmp_path):
+    monkeypatch.setenv("TLHELPERS_CACHE", "")
+    assert cache.cache_folder().name == "tlhelpers"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TLHELPERS_CACHE", "here")
+    assert cache.cache_folder() == tmp_path / "here"
+
+
+# -- writing safely ------------------------------------------------------------------------------
+
+
+def test_an_atomic_file_replaces_the_old_one_at_the_end(tmp_path):
+    path = tmp_path / "deep" / "a.npy"
+    for value in (1, 2):
+        with cache.atomic_file(path) as temporary:
+            np.save(temporary, np.array(value))
+            assert path.exists() == (value == 2)
+        assert np.load(path) == value
+    assert [entry.name for entry in path.parent.iterdir()] == ["a.npy"]
+
+
+@pytest.mark.parametrize("writer", [cache.atomic_file, cache.atomic_folder])
+def test_an_error_leaves_nothing(tmp_path, writer):
+    def write() -> None:
+        with writer(tmp_path / "a") as temporary:
+            (temporary / "b" if temporary.is_dir() else temporary).write_text("half")
+            raise KeyError("stop")
+
+    with pytest.raises(KeyError, match="stop"):
+        write()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_of_the_caller_stays_what_it_is(tmp_path):
+    with pytest.raises(FileNotFoundError), cache.atomic_file(tmp_path / "a"):
+        (tmp_path / "nothing here").read_text()
+
+
+def test_an_atomic_folder_keeps_the_one_that_came_first(tmp_path):
+    path = tmp_path / "key"
+    with cache.atomic_folder(path) as late:
+        (late / "a.txt").write_text("late")
+        with cache.atomic_folder(path) as early:
+            (early / "a.txt").write_text("early")
+    assert (path / "a.txt").read_text() == "early"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["key"]
+
+
+def test_what_a_killed_process_left_is_cleared_away_after_a_day(tmp_path):
+    old, young = tmp_path / ".partial-old", tmp_path / ".partial-young"
+    for folder in (old, young):
+        folder.mkdir()
+    past = time.time() - 2 * 24 * 3600
+    os.utime(old, (past, past))
+    with cache.atomic_file(tmp_path / "a") as temporary:
+        temporary.write_text("1")
+    assert not old.exists()
+    assert young.exists()
+
+
+def test_a_lock_is_held_by_one_at_a_time():
+    errors = []
+
+    def ask() -> None:
+        try:
+            with cache.lock("a/b", timeout_s=0.1):
+                pass
+        except cache.CacheError as error:
+            errors.append(str(error))
+
+    with cache.lock("a/b"):
+        thread = threading.Thread(target=ask)
+        thread.start()
+        thread.join()
+    ask()  # free again
+    assert len(errors) == 1
+    assert "expected the lock on 'a/b' within 0.1 s" in errors[0]
+
+
+@pytest.mark.parametrize("writer", [cache.atomic_file, cache.atomic_folder])
+def test_a_folder_that_can_not_be_made(tmp_path, writer):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(cache.CacheError, match=r"expected a folder to write to.*TLHELPERS_CACHE"):
+        writer(tmp_path / "file" / "a").__enter__()
+
+
+def test_a_lock_in_a_folder_that_can_not_be_made(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setenv("TLHELPERS_CACHE", str(tmp_path / "file"))
+    with pytest.raises(cache.CacheError, match=r"expected a folder to write to.*TLHELPERS_CACHE"):
+        cache.lock("a").__enter__()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")
+def test_a_full_disk_while_writing(tmp_path):
+    def write() -> None:
+        with cache.atomic_file(tmp_path / "a.bin") as temporary:
+            temporary.symlink_to("/dev/full")
+            temporary.write_bytes(b"1")
+
+    with pytest.raises(cache.CacheError, match="got a full disk"):
+        write()
+    assert list(tmp_path.iterdir()) == []
+
+
+# -- keys by content -----------------------------------------------------------------------------
+
+DIFFERENT: list[tuple[object, ...]] = [
+    (),
+    ("ab",),
+    ("a", "b"),
+    (["a", "b"],),
+    (b"ab",),
+    (Path("ab"),),
+    (1,),
+    (1.0,),
+    (True,),
+    (None,),
+    ({"a": 1},),
+    ({"a": 2},),
+    ({"b": 1},),
+    (np.arange(4, dtype=np.uint8),),
+    (np.arange(4, dtype=np.int8),),
+    (np.arange(4, dtype=np.uint8).reshape(2, 2),),
+    (np.arange(4, dtype=np.uint8)[::-1],),
+    (np.zeros((0, 2)),),
+    (np.zeros((0, 3)),),
+    (np.float32(1),),
+]
+
+
+def test_content_keys_differ_where_the_content_does():
+    assert len({cache.content_key(*parts) for parts in DIFFERENT}) == len(DIFFERENT)
+
+
+def test_content_keys_agree_where_the_content_does(tmp_path, monkeypatch):
+    array = np.arange(5000, dtype=np.float32).reshape(100, 50)
+    key = cache.content_key(array)
+    monkeypatch.setattr(cache, "_PIECE", 7 * 50 * 4)  # read by seven rows, the last piece shorter
+    stored = np.memmap(tmp_path / "a", dtype=np.float32, mode="w+", shape=array.shape)
+    stored[:] = array
+    assert cache.content_key(stored) == key
+    assert cache.content_key(np.asfortranarray(array)) == key
+    stored[-1, -1] = 0
+    assert cache.content_key(stored) != key
+
+
+def test_a_content_key_is_the_same_in_every_process():
+    """A changed value here means that every reader's cache is computed anew."""
+    key = cache.content_key("a", 1, {"c": [0.1, None], "b": np.arange(3, dtype="<u2")})
+    assert key == "b070680b7c6ca06e633aa7dc3aeb7f68f56d4cf8d3e9d1206bf3d0181d11bcb8"
+
+
+@pytest.mark.parametrize("part", [object(), {1: 2}, np.array([object()]), {1, 2}])
+def test_content_keys_of_what_has_no_stable_content(part):
+    with pytest.raises(TypeError, match="expected"):
+        cache.content_key(part)
+
+
+def test_the_library_digest_follows_source_and_name(tmp_path):
+    def digest() -> str:
+        return cache._sources_digest(tmp_path)
+
+    (tmp_path / "a.py").write_text("1")
+    first = digest()
+    (tmp_path / "notes.txt").write_text("not source")
+    assert digest() == first
+    (tmp_path / "a.py").write_text("2")
+    second = digest()
+    (tmp_path / "a.py").rename(tmp_path / "b.py")
+    assert len({first, second, digest()}) == 3

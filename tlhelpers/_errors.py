@@ -1,0 +1,36 @@
+"""The one error that several modules word alike."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def unknown_name(kind: str, got: object, valid: Iterable[str]) -> LookupError:
+    """Make the error for a name that nothing here goes by, with the nearest valid names.
+
+    Parameters
+    ----------
+    kind : str
+        What was named, as it should read in the message ("data set", "layer", ...).
+    got : object
+        The name as it was given.
+    valid : iterable of str
+        All names that would have been right.
+
+    Returns
+    -------
+    LookupError
+        To be raised by the caller.
+
+    Examples
+    --------
+    >>> print(unknown_name("data set", "minst", ["mnist", "digits"]))
+    unknown data set 'minst': expected one of 'digits', 'mnist'; did you mean 'mnist'?
+    """
+    names = sorted(valid)
+    near = difflib.get_close_matches(str(got), names, n=3, cutoff=0.5)
+    shown = names if len(names) <= 12 else [*names[:12], f"... ({len(names)} names)"]
+    listed = ", ".join(repr(name) if name in names else name for name in shown) or "nothing at all"
+    hint = f"; did you mean {' or '.join(repr(name) for name in near)}?" if near else ""
+    return LookupError(f"unknown {kind} {got!r}: expected one of {listed}{hint}")
