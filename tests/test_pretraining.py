@@ -149,34 +149,41 @@ def test_splits_are_disjoint(digits: tuple[np.ndarray, np.ndarray, np.ndarray]) 
 
 
 def test_it_is_worth_transferring(digits: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
-    """Two of the five seeds, each contender at the place its figures name: the stated margins hold."""
+    """Pooled, each contender at the place its figures name; random weights take longer: two seeds."""
     pixels, images, labels = digits
-    figures = json.loads(check.FIGURES.read_text())
-    found: dict[str, list[float]] = {"pretrained": [], "random": [], "raw": []}
-    at = {name: figures["contenders"][name]["at"] for name in found}
-    learned = at_place(train.set_weights(train.fresh_backbone()), images, at["pretrained"])
+    contenders = json.loads(check.FIGURES.read_text())["pooled"]["contenders"]
+    at = {who: found["at"] for who, found in contenders.items()}
+    learned = pooled(train.set_weights(train.fresh_backbone()), images, at["pretrained"])
     raw = pixels if at["raw"] == "8x8" else images[..., 0]
-    for seed in check.SEEDS[:2]:
-        control = at_place(check.random_backbone(seed), images, at["random"])
-        for name, features in (("pretrained", learned), ("random", control), ("raw", raw)):
-            found[name].append(check.read_out(features, labels, seed)[1])
-            # The figures are of these weights, not of older ones.
-            assert found[name][-1] == pytest.approx(figures["contenders"][name]["test"][seed], abs=0.01)
-    mean = {name: float(np.mean(values)) for name, values in found.items()}
-    assert mean["pretrained"] - mean["random"] >= check.CLAIMED["random"]
-    assert mean["pretrained"] - mean["raw"] >= check.CLAIMED["raw"]
+    found = {
+        "pretrained": [check.read_out(learned, labels, seed)[1] for seed in check.SEEDS],
+        "raw": [check.read_out(raw, labels, seed)[1] for seed in check.SEEDS],
+        "random": [
+            check.read_out(pooled(check.random_backbone(seed), images, at["random"]), labels, seed)[1]
+            for seed in check.SEEDS[:2]
+        ],
+    }
+    # The figures are of these weights, not of older ones. Another machine moves a few digits.
+    for who, values in found.items():
+        np.testing.assert_allclose(values, contenders[who]["test"][: len(values)], atol=0.01)
+    claimed = check.CLAIMED["pooled"]
+    assert np.mean(found["pretrained"][:2]) - np.mean(found["random"]) >= claimed["random"]
+    assert np.mean(found["pretrained"]) - np.mean(found["raw"]) >= claimed["raw"]
 
 
-def at_place(backbone: keras.Model, images: np.ndarray, place: str) -> np.ndarray:
-    return dict(check.features_of(backbone, images, (place.split(",")[0],)))[place]
+def pooled(backbone: keras.Model, images: np.ndarray, cut: str) -> np.ndarray:
+    return next(f for _, view, f in check.features_of(backbone, images, (cut,)) if view == "pooled")
 
 
 def test_the_figures_keep_the_promise_and_the_card_tells_them() -> None:
     figures = json.loads(check.FIGURES.read_text())
-    for other, least in check.CLAIMED.items():
-        assert figures["gains"][other] >= least
-    for found in figures["contenders"].values():
-        assert found["test_mean"] == pytest.approx(np.mean(found["test"]), abs=1e-4)
+    for view, claims in check.CLAIMED.items():
+        contenders = figures[view]["contenders"]
+        for found in contenders.values():
+            assert found["test_mean"] == pytest.approx(np.mean(found["test"]), abs=1e-4)
+        for other, least in claims.items():
+            best = max(contenders[other]["best_on_test"]["mean"], contenders[other]["test_mean"])
+            assert contenders["pretrained"]["test_mean"] - best >= least
     card = check.CARD.read_text()
     assert check.table(figures) in card
     assert check.recipe(json.loads(check.RUN.read_text())) in card

@@ -123,7 +123,7 @@ def load_dataset(name: str, *, limit: int | None = None) -> Dataset:
     MNIST: LeCun, Bottou, Bengio and Haffner (1998), Gradient-based learning applied to document
     recognition. Digits: Alpaydin and Kaynak (1998), Optical recognition of handwritten digits, UCI.
 
-    Explained in the chapter "Prepare the data set".
+    Explained in the chapter "Prepare the data".
 
     Examples
     --------
@@ -229,7 +229,7 @@ def check_images(
 
     Notes
     -----
-    Explained in the chapter "Prepare the data set".
+    Explained in the chapter "Prepare the data".
 
     Examples
     --------
@@ -328,7 +328,7 @@ def overlap(a: Any, b: Any) -> int:
     -----
     Disjoint indices mean that no image was used twice; two indices may still show the same picture.
 
-    Explained in the chapter "Prepare the data set".
+    Explained in the chapter "Prepare the data".
 
     Examples
     --------

@@ -334,7 +334,7 @@ def fetch(name: str) -> Path:
 
     Notes
     -----
-    Explained in the chapter "Prepare the data set".
+    Explained in the chapter "Prepare the data".
 
     Examples
     --------

@@ -174,7 +174,7 @@ def before_after(before: npt.ArrayLike, after: npt.ArrayLike, *, ax: Axes | None
 
     Notes
     -----
-    Explained in the chapter "Prepare the data set".
+    Explained in the chapter "Prepare the data".
 
     Examples
     --------
