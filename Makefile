@@ -53,11 +53,12 @@ build: env ## build the book from the chapters that were executed last
 serve: ## show the built book on http://localhost:8000
 	$(PY) -m http.server --bind 127.0.0.1 --directory $(OUT)/_build/html $(PORT)
 
-measure: env ## measure again what is too dear for every run (hours; can be interrupted)
+measure: env ## measure what the committed tables lack (minutes a row; can be interrupted)
 	$(PY) tools/measure.py
 
-pretrain: env ## train the packaged backbone again
-	$(PY) pretraining/pretrain.py
+pretrain: env ## train the packaged backbone again and measure it (10 to 30 minutes)
+	$(PY) -m pretraining
+	$(PY) -m pretraining.check
 
 lint: lint-env ## ruff and mypy
 	$(PY) -m ruff check .
