@@ -106,6 +106,18 @@ def test_unchanged_names_what_moved():
         move_a_little()
 
 
+def test_unchanged_tells_layers_of_one_name_apart():
+    branches = []
+    for name in ("left", "right"):
+        inputs = keras.Input((4,))
+        branches.append(keras.Model(inputs, keras.layers.Dense(2, name="same")(inputs), name=name))
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, keras.layers.Add()([branch(inputs) for branch in branches]))
+    tl.freeze(model)
+    with tl.unchanged(model):
+        pass
+
+
 def test_unchanged_has_nothing_to_prove_when_nothing_is_frozen():
     model = small_network()
     tl.freeze(model, train_from=0, batch_norm="train")
@@ -124,6 +136,12 @@ def test_unchanged_has_nothing_to_prove_when_nothing_is_frozen():
 def test_wrong_options_say_what_to_do(options, message):
     with pytest.raises(ValueError, match=message):
         tl.freeze(small_network(), **options)
+
+
+@pytest.mark.parametrize("first", [3.0, True])
+def test_train_from_of_another_type_is_refused(first):
+    with pytest.raises(TypeError, match="expected a layer's name or index, or None, got"):
+        tl.freeze(small_network(), train_from=first)
 
 
 def test_parts_count_by_block():

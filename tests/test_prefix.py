@@ -1,5 +1,6 @@
 """The frozen prefix: where a network can be cut, and that computing it once changes nothing."""
 
+import errno
 import multiprocessing
 import os
 
@@ -167,6 +168,16 @@ def test_layers_without_weights_count_as_content():
     assert not np.array_equal(*results)
 
 
+def test_constants_in_an_operation_count_as_content():
+    results = []
+    for factor in (2.0, 3.0):
+        inputs = keras.Input((4,))
+        x = keras.layers.ReLU(name="scaled")(inputs * factor)
+        model = keras.Model(inputs, keras.layers.Flatten()(x))
+        results.append(np.array(tl.precompute(tl.split(model, at="scaled")[0], np.ones((3, 4), "float32"))))
+    np.testing.assert_allclose(results[1], 1.5 * results[0])
+
+
 def test_float16_is_within_its_stated_error():
     prefix, _ = tl.split(residual(), at="c")
     images = some_images()
@@ -249,6 +260,60 @@ def test_images_of_the_wrong_shape_are_refused(images):
     prefix, _ = tl.split(residual(), at="c")
     with pytest.raises(ValueError, match=r"expected \(n, 8, 8, 2\) with n of at least 1, got"):
         tl.precompute(prefix, images)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, "batch_size: expected at least 1, got 0"),
+        ({"batch_size": -1}, "batch_size: expected at least 1, got -1"),
+        ({"dtype": "int8"}, 'expected "float32" or "float16", got \'int8\''),
+    ],
+)
+def test_wrong_options_are_refused_and_leave_nothing(options, message, tmp_path):
+    prefix, _ = tl.split(residual(), at="c")
+    with pytest.raises(ValueError, match=message):
+        tl.precompute(prefix, some_images(), **options)
+    assert not list((tmp_path / "cache").rglob("*.npy"))
+
+
+def test_images_scaled_twice_are_refused():
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.ReLU(name="prepared")(tl.preparation((8, 8, 3))(inputs))
+    prefix, _ = tl.split(keras.Model(inputs, keras.layers.Flatten()(x)), at="prepared")
+    raw = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), dtype="uint8")
+    with pytest.raises(ValueError, match=r"expected raw values from 0 to 255, got at most .* scale once"):
+        tl.precompute(prefix, raw / 255)
+    assert tl.precompute(prefix, raw).max() > 0.9
+    with pytest.raises(ValueError, match="images: expected numbers, got"):
+        tl.precompute(prefix, raw.astype(str))
+
+
+def test_a_layer_named_after_seeds_is_not_random():
+    inputs = keras.Input((4,))
+    x = keras.layers.Dense(4, name="seedling")(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(1)(x))
+    tl.freeze(model)
+    assert tl.precompute(tl.split(model, at="seedling")[0], np.ones((2, 4), "float32")).shape == (2, 4)
+
+
+def test_a_cache_folder_that_is_a_file_is_one_clear_error(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setenv("TLHELPERS_CACHE", str(tmp_path / "file"))
+    prefix, _ = tl.split(residual(), at="c")
+    with pytest.raises(tl.cache.CacheError, match="file"):
+        tl.precompute(prefix, some_images())
+
+
+def test_a_full_disk_is_one_clear_error_and_leaves_nothing(tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    prefix, _ = tl.split(residual(), at="c")
+    monkeypatch.setattr(np.lib.format, "write_array_header_2_0", full)
+    with pytest.raises(tl.cache.CacheError, match=r"space|full"):
+        tl.precompute(prefix, some_images())
+    assert not list((tmp_path / "cache").rglob("*.npy"))
 
 
 def test_activations_that_are_no_numbers_are_refused():

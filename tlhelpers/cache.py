@@ -6,7 +6,6 @@ One folder holds it all: ``TLHELPERS_CACHE``, else the user's own cache folder.
 from __future__ import annotations
 
 import errno
-import functools
 import hashlib
 import os
 import shutil
@@ -320,7 +319,6 @@ def _feed(digest: Any, part: object) -> None:
         )
 
 
-@functools.cache
 def library_digest() -> str:
     """Name the library's own source, so that results computed by other code are not reused.
 
@@ -334,9 +332,13 @@ def library_digest() -> str:
     >>> len(library_digest())
     64
     """
-    return _sources_digest(Path(__file__).parent)
+    return _LOADED
 
 
 def _sources_digest(folder: Path) -> str:
     files = sorted(folder.rglob("*.py"))
     return content_key([[file.relative_to(folder).as_posix(), file.read_bytes()] for file in files])
+
+
+# Taken at import: a file edited later is not what this process runs.
+_LOADED = _sources_digest(Path(__file__).parent)

@@ -72,6 +72,10 @@ class Dataset:
     source: str
     note: str = ""
 
+    def __post_init__(self) -> None:
+        for part in (self.train, self.validation, self.test):
+            check_images(part.images, part.labels, n_classes=len(self.class_names))
+
     @property
     def card(self) -> str:
         """Markdown for a page: sizes, classes, source, licence, note."""

@@ -34,6 +34,8 @@ def leaves(model: keras.Model) -> list[keras.Layer]:
 
 
 def _position(layers: list[keras.Layer], train_from: str | int) -> int:
+    if isinstance(train_from, bool) or not isinstance(train_from, str | int):
+        raise TypeError(f"train_from: expected a layer's name or index, or None, got {train_from!r}.")
     if isinstance(train_from, int):
         if not -len(layers) <= train_from < len(layers):
             raise ValueError(
@@ -77,6 +79,8 @@ def freeze(
     ------
     ValueError
         If `train_from` names no layer or `batch_norm` is neither of the two.
+    TypeError
+        If `train_from` is neither a name, an index nor None.
 
     Notes
     -----
@@ -148,16 +152,14 @@ def unchanged(model: keras.Model) -> Iterator[None]:
             "unchanged: expected a model with at least one frozen layer that has weights, got none. "
             "Call tl.freeze(...) first."
         )
-    before = {
-        layer.name: [keras.ops.convert_to_numpy(weight) for weight in layer.weights] for layer in frozen
-    }
+    before = [[keras.ops.convert_to_numpy(weight).copy() for weight in layer.weights] for layer in frozen]
     yield
     moved = [
         layer.name
-        for layer in frozen
+        for layer, weights in zip(frozen, before, strict=True)
         if not all(
             np.array_equal(old, keras.ops.convert_to_numpy(new), equal_nan=True)
-            for old, new in zip(before[layer.name], layer.weights, strict=True)
+            for old, new in zip(weights, layer.weights, strict=True)
         )
     ]
     if moved:

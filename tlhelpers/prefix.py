@@ -12,6 +12,7 @@ Prefix and suffix share the model's layers: after `fit`, `model` itself is train
 """
 
 import difflib
+import importlib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,18 +42,24 @@ def _functional(model: Any) -> Any:
 def _replay(graph: Any, tensors: list[Any]) -> list[Any]:
     """Call a graph's layers again, in order, on other tensors; nested models are opened."""
     known = {id(old): new for old, new in zip(graph.inputs, tensors, strict=True)}
-    for depth in sorted(graph._nodes_by_depth, reverse=True):
-        for node in graph._nodes_by_depth[depth]:
-            if node.is_input:
-                continue
-            args, kwargs = node.arguments.fill_in(known)
-            operation = node.operation
-            if isinstance(operation, keras.Model):
-                outputs = _replay(_functional(operation), keras.tree.flatten(args))
-            else:
-                outputs = keras.tree.flatten(operation(*args, **kwargs))
-            known.update((id(old), new) for old, new in zip(node.outputs, outputs, strict=True))
+    for node in _nodes(graph):
+        if node.is_input:
+            continue
+        args, kwargs = node.arguments.fill_in(known)
+        operation = node.operation
+        if isinstance(operation, keras.Model):
+            outputs = _replay(_functional(operation), keras.tree.flatten(args))
+        else:
+            outputs = keras.tree.flatten(operation(*args, **kwargs))
+        known.update((id(old), new) for old, new in zip(node.outputs, outputs, strict=True))
     return [known[id(output)] for output in graph.outputs]
+
+
+def _nodes(graph: Any) -> list[Any]:
+    """The calls of a graph, each after those it needs."""
+    return [
+        node for depth in sorted(graph._nodes_by_depth, reverse=True) for node in graph._nodes_by_depth[depth]
+    ]
 
 
 def _flat(model: keras.Model) -> Any:
@@ -64,9 +71,7 @@ def _flat(model: keras.Model) -> Any:
 
 def _cuts(flat: Any) -> dict[str, Any]:
     """Each layer after which a single tensor carries all that the rest needs, with that tensor."""
-    nodes = [
-        node for depth in sorted(flat._nodes_by_depth, reverse=True) for node in flat._nodes_by_depth[depth]
-    ]
+    nodes = _nodes(flat)
     last_use = {id(tensor): len(nodes) for tensor in flat.outputs}
     for position, node in enumerate(nodes):
         for tensor in node.input_tensors:
@@ -194,12 +199,16 @@ def _no_cut(at: str, names: list[str], cuts: list[str]) -> str:
     )
 
 
-def _signature(model: Any) -> str:
-    """What a graph computes, apart from its weights and names, which Keras numbers anew in each process."""
-    nodes = [
-        node for depth in sorted(model._nodes_by_depth, reverse=True) for node in model._nodes_by_depth[depth]
-    ]
+def signature(model: keras.Model) -> str:
+    """What a network computes, apart from its weights and names, which Keras numbers anew in each process."""
+    nodes = _nodes(_flat(model))
     made_by = {id(tensor): position for position, node in enumerate(nodes) for tensor in node.outputs}
+
+    def described(value: Any) -> str:
+        if isinstance(value, keras.KerasTensor):
+            return f"tensor {made_by[id(value)]}"
+        return cache.content_key(np.asarray(value)) if hasattr(value, "__array__") else repr(value)
+
     lines = []
     for node in nodes:
         config = {
@@ -207,9 +216,17 @@ def _signature(model: Any) -> str:
             for key, value in node.operation.get_config().items()
             if key not in ("name", "trainable")
         }
-        sources = [made_by[id(tensor)] for tensor in node.input_tensors]
-        lines.append(f"{type(node.operation).__name__} {config} {sources}")
+        # Constants of an operation such as x * 2 are in the call and not in the configuration.
+        call = keras.tree.map_structure(described, (node.arguments.args, node.arguments.kwargs))
+        lines.append(f"{type(node.operation).__name__} {config} {call}")
     return "\n".join(lines)
+
+
+def _draws(layer: keras.Layer) -> bool:
+    """Whether a layer keeps a generator of random numbers."""
+    return any(
+        part.startswith("seed_generator") for variable in layer.variables for part in variable.path.split("/")
+    )
 
 
 def _check_frozen(prefix: keras.Model) -> None:
@@ -226,11 +243,7 @@ def _check_frozen(prefix: keras.Model) -> None:
             "What is computed once can't be trained: freeze them with tl.freeze(...) or cut before them."
         )
     rate_zero = [layer for layer in layers if getattr(layer, "rate", None) == 0]
-    chancy = [
-        layer.name
-        for layer in layers
-        if layer not in rate_zero and any("seed" in variable.path for variable in layer.variables)
-    ]
+    chancy = [layer.name for layer in layers if layer not in rate_zero and _draws(layer)]
     if chancy:
         raise ValueError(
             f"prefix: expected layers that give the same output each time, got {chancy[0]!r}, which draws "
@@ -291,22 +304,19 @@ def precompute(
     (5, 3)
     """
     _check_frozen(prefix)
-    expected = tuple(prefix.input_shape[1:])
-    fits = len(expected) == images.ndim - 1 and all(
-        want in (None, got) for want, got in zip(expected, images.shape[1:], strict=True)
-    )
-    if len(images) == 0 or not fits:
-        raise ValueError(
-            f"images: expected (n, {', '.join(map(str, expected))}) with n of at least 1, "
-            f"got {images.shape}. "
-            "Give what the prefix takes; raw images if the model begins with its preparation layers."
-        )
+    images = np.asanyarray(images)
+    _check_images(prefix, images)
+    if batch_size < 1:
+        raise ValueError(f"batch_size: expected at least 1, got {batch_size}.")
+    if dtype not in ("float32", "float16"):
+        raise ValueError(f'dtype: expected "float32" or "float16", got {dtype!r}.')
     shape = (len(images), *prefix.output_shape[1:])
     name = cache.content_key(
         keras.version(),
         keras.backend.backend(),
+        importlib.import_module(keras.backend.backend()).__version__,
         cache.library_digest(),
-        _signature(prefix),
+        signature(prefix),
         *[keras.ops.convert_to_numpy(weight) for weight in prefix.weights],
         np.asarray(images),
         dtype,
@@ -319,6 +329,27 @@ def precompute(
                 _write(prefix, images, partial, shape=shape, dtype=dtype, batch_size=batch_size)
     features: npt.NDArray[np.floating[Any]] = np.load(path, mmap_mode="r")
     return features
+
+
+def _check_images(prefix: keras.Model, images: npt.NDArray[Any]) -> None:
+    expected = tuple(prefix.input_shape[1:])
+    fits = len(expected) == images.ndim - 1 and all(
+        want in (None, got) for want, got in zip(expected, images.shape[1:], strict=True)
+    )
+    if len(images) == 0 or not fits:
+        raise ValueError(
+            f"images: expected (n, {', '.join(map(str, expected))}) with n of at least 1, "
+            f"got {images.shape}. Give what the prefix takes; raw images if the model begins with its "
+            "preparation layers."
+        )
+    if images.dtype.kind not in "biuf":
+        raise ValueError(f"images: expected numbers, got {images.dtype}. Give an array of one numeric type.")
+    divides = any(isinstance(x, keras.layers.Rescaling) and x.scale == 1 / 255 for x in leaves(prefix))
+    if divides and images.dtype.kind == "f" and 0 < images.max() <= 1:
+        raise ValueError(
+            f"images: expected raw values from 0 to 255, got at most {images.max():g}, and the prefix "
+            "divides by 255. Pass the raw images: scale once, and only once."
+        )
 
 
 def _write(

@@ -6,6 +6,7 @@ made from everything that went in. A chapter that has just run its lines hands t
 `keep`, so that it need not be computed again; what was not run as the recipe says is not kept.
 """
 
+import importlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from . import cache, datasets, editions
 from .backbones import load_backbone, preparation
 from .evaluation import history_table
 from .freezing import freeze, leaves
-from .prefix import cut_points, precompute, split
+from .prefix import cut_points, precompute, signature, split
 
 __all__ = ["TRAIN_FROM", "Trained", "article_fine_tuned", "article_head", "article_model", "keep"]
 
@@ -30,7 +31,7 @@ STEPS_PER_EXECUTION = 20
 
 TRAIN_FROM = 100
 """First backbone layer that fine-tuning trains. The article says "the last few layers" and no more;
-this is the choice of Keras' own fine-tuning tutorial, measured beside two others in its chapter."""
+this is the choice of TensorFlow's tutorial on transfer learning. Its chapter measures two others."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def article_model(edition: editions.Edition, *, seed: int = 0) -> keras.Model:
     >>> tl.recipes.article_model(pocket).output_shape
     (None, 10)
     """
-    image_shape = {"mnist": (28, 28), "digits": (8, 8)}[edition.dataset]
+    image_shape = datasets.load_dataset(edition.dataset).train.images.shape[1:]
     prepare = preparation(image_shape)
     backbone = load_backbone(edition.backbone)
     freeze(backbone)
@@ -163,14 +164,17 @@ def article_fine_tuned(edition: editions.Edition, *, train_from: int = TRAIN_FRO
     >>> import tlhelpers as tl
     >>> trained = tl.recipes.article_fine_tuned(tl.editions.current())  # doctest: +SKIP
     """
+    layers = len(load_backbone(edition.backbone).layers)
+    if not 0 <= train_from < layers:
+        raise ValueError(f"train_from: expected an index into {layers} backbone layers, got {train_from}.")
     return _run(_FineTune(edition, seed, train_from))
 
 
 def last_cut_before(model: keras.Model, train_from: int) -> str:
     """The last cut point of the frozen part: where the second phase divides the network."""
-    backbone = model.get_layer("backbone")
-    frozen = {layer.name for layer in backbone.layers[:train_from]}
-    return [name for name in cut_points(model) if name in frozen][-1]
+    order = [layer.name for layer in leaves(model)]
+    first = order.index(model.get_layer("backbone").layers[train_from].name)
+    return [name for name in cut_points(model) if order.index(name) < first][-1]
 
 
 @dataclass(frozen=True)
@@ -235,9 +239,10 @@ def keep(
     """Hand the result of a chapter's own lines to the chapters after it.
 
     Compares what was run with the recipe: layers, frozen weights, what trains, optimiser, loss,
-    epochs and steps. If all agree, the weights and the history go into the cache folder and the
-    recipe need not run again. If not (a reader changed the number of epochs, say), it prints what
-    differs and keeps nothing: later chapters then run the recipe themselves.
+    epochs and steps. (Labels and seed leave no trace in a model, so they can't be compared.) If all
+    agree, the weights and the history go into the cache folder and the recipe need not run again. If
+    not (a reader changed the number of epochs, say), it prints what differs and keeps nothing: later
+    chapters then run the recipe themselves.
 
     Parameters
     ----------
@@ -265,14 +270,17 @@ def keep(
     >>> tl.recipes.keep(model, suffix, history, edition=edition)  # doctest: +SKIP
     True
     """
-    trains = [i for i, layer in enumerate(model.get_layer("backbone").layers) if layer.trainable_weights]
+    trains = [i for i, layer in enumerate(model.get_layer("backbone").layers) if layer.trainable]
     plan: _Plan = _FineTune(edition, seed, trains[0]) if trains else _Head(edition, seed)
     reference, at = plan.start()
     expected_suffix = split(reference, at=at)[1]
     compile_as_article(expected_suffix)
     images = len(datasets.load_dataset(edition.dataset).train)
-    expected = _settings(reference, expected_suffix, epochs=plan.epochs, steps=-(-images // BATCH_SIZE))
-    got = _settings(model, suffix, epochs=history.params["epochs"], steps=history.params["steps"])
+    per_epoch = -(-images // BATCH_SIZE)
+    expected = _settings(reference, expected_suffix, epochs=plan.epochs, steps=plan.epochs * per_epoch)
+    optimizer = getattr(suffix, "optimizer", None)
+    steps = int(optimizer.iterations) if optimizer else 0
+    got = _settings(model, suffix, epochs=history.params["epochs"], steps=steps)
     differs = [name for name in expected if expected[name] != got[name]]
     if differs:
         shown = [f"{name} (recipe {_short(expected[name])}, here {_short(got[name])})" for name in differs]
@@ -286,14 +294,13 @@ def keep(
 
 def _settings(model: keras.Model, suffix: keras.Model, *, epochs: int, steps: int) -> dict[str, Any]:
     trainable = {id(weight) for weight in model.trainable_weights}
-    compiled = suffix.get_compile_config() or {}
-    optimizer = suffix.optimizer
+    optimizer = getattr(suffix, "optimizer", None)
     return {
         "epochs": epochs,
         "steps": steps,
         "optimizer": (type(optimizer).__name__, float(optimizer.learning_rate)) if optimizer else None,
-        "loss": compiled.get("loss"),
-        "layers": [(layer.name, type(layer).__name__, layer.output.shape) for layer in leaves(model)],
+        "loss": getattr(suffix, "loss", None),
+        "layers": signature(model),
         "trained weights": [weight.path for weight in model.trainable_weights],
         "frozen weights": cache.content_key(
             *[
@@ -322,6 +329,7 @@ def _folder(plan: _Plan) -> Path:
         getattr(plan, "train_from", None),
         keras.version(),
         keras.backend.backend(),
+        importlib.import_module(keras.backend.backend()).__version__,
         cache.library_digest(),
         *[keras.ops.convert_to_numpy(weight) for weight in backbone.weights],
         *[array for part in (data.train, data.validation) for array in (part.images, part.labels)],

@@ -9,12 +9,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
 from datetime import datetime
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -85,62 +83,6 @@ def final_config(
     return config, [f"repository: {address}"]
 
 
-def as_terminal(text: str) -> str:
-    r"""What a terminal would show: a progress bar that rewrites its line leaves one line.
-
-    Examples
-    --------
-    >>> as_terminal("1/3\r2/3\r3/3 done\nnext")
-    '3/3 done\nnext'
-    >>> as_terminal("loss 9\b7")
-    'loss 7'
-    """
-    lines = []
-    colour = ""
-    for line in text.replace("\r\n", "\n").split("\n"):
-        shown: list[tuple[str, str]] = []  # each place's colour codes and character
-        at = 0
-        for piece in re.findall(r"\x1b\[[0-9;]*[A-Za-z]|.", line, flags=re.DOTALL):
-            if piece == "\r":
-                at = 0
-            elif piece == "\b":
-                at = max(at - 1, 0)
-            elif piece in ("\x1b[K", "\x1b[0K"):
-                del shown[at:]
-            elif piece in ("\x1b[0m", "\x1b[m"):
-                colour = ""
-            elif piece.startswith("\x1b["):
-                colour += piece
-            else:
-                shown[at : at + 1] = [(colour, piece)]
-                at += 1
-        runs = [
-            (codes, "".join(piece for _, piece in run))
-            for codes, run in groupby(shown, lambda place: place[0])
-        ]
-        lines.append("".join(f"{codes}{run}\x1b[0m" if codes else run for codes, run in runs).rstrip())
-    return "\n".join(lines)
-
-
-def tidy(notebook: dict[str, Any]) -> None:
-    """Join a cell's neighbouring pieces of printed text and settle rewritten lines, in place."""
-    for cell in notebook["cells"]:
-        if cell["cell_type"] != "code":
-            continue
-        joined: list[dict[str, Any]] = []
-        for output in cell["outputs"]:
-            if output["output_type"] == "stream":
-                output["text"] = "".join(output["text"])
-                if joined and joined[-1]["output_type"] == "stream" and joined[-1]["name"] == output["name"]:
-                    joined[-1]["text"] += output["text"]
-                    continue
-            joined.append(output)
-        for output in joined:
-            if output["output_type"] == "stream":
-                output["text"] = as_terminal(output["text"])
-        cell["outputs"] = joined
-
-
 def add_run_time(notebook: dict[str, Any], cores: int | None) -> None:
     """Say under the title how long the chapter's cells took, from what the execution recorded, in place."""
     times = [cell["metadata"]["execution"] for cell in notebook["cells"] if "execution" in cell["metadata"]]
@@ -191,7 +133,6 @@ def build(out: Path) -> Path:
         for fault in executed_faults(notebook):
             raise BuildError(f"{path}: {fault}; {again}")
         cells.add(setup_cell.cell_address("".join(notebook["cells"][1]["source"])))
-        tidy(notebook)
         if "*Measured:" not in "".join(notebook["cells"][0]["source"]):  # built before from this execution
             add_run_time(notebook, os.cpu_count())
         path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -55,25 +55,23 @@ def test_buttons_follow_from_the_address() -> None:
     assert "setup_cell.py" in notes[-1]
 
 
-def test_rewritten_lines_settle() -> None:
-    assert build_book.as_terminal("1/2 \x1b[32m--\x1b[0m\r2/2 \x1b[32m==\x1b[0m\nnext") == (
-        "2/2 \x1b[32m==\x1b[0m\nnext"
+def test_the_run_time_stands_under_the_title() -> None:
+    def cell(began: str, ended: str) -> dict[str, Any]:
+        times = {"iopub.execute_input": began, "shell.execute_reply": ended}
+        return {"cell_type": "code", "metadata": {"execution": times}, "source": "1"}
+
+    title = {"cell_type": "markdown", "metadata": {}, "source": ["# Title\n", "\n", "Text."]}
+    first = cell("2026-01-01T00:00:00.0Z", "2026-01-01T00:00:10.0Z")
+    notebook = {"cells": [title, first, cell("2026-01-01T00:00:10.0Z", "2026-01-01T00:03:00.0Z")]}
+    build_book.add_run_time(notebook, 2)
+    assert title["source"] == (
+        "# Title\n\n*Measured: the code on this page ran in 3.0 minutes on 2 processor cores.*\n\nText."
     )
-    assert build_book.as_terminal("loss 10" + "\b" * 7 + "loss 7 ") == "loss 7"
-    assert build_book.as_terminal("a\r\nb") == "a\nb"
-    assert build_book.as_terminal("long line\rshort\x1b[K") == "short"
 
 
 def _notebook(**changes: Any) -> dict[str, Any]:
     cell = {"cell_type": "code", "metadata": {}, "source": "1", "outputs": [], "execution_count": 1}
     return {"cells": [{**cell, **changes}]}
-
-
-def test_printed_text_is_joined() -> None:
-    pieces = [{"output_type": "stream", "name": "stdout", "text": text} for text in ("1/2", "\r2/2", "\nend")]
-    notebook = _notebook(outputs=pieces)
-    build_book.tidy(notebook)
-    assert [output["text"] for output in notebook["cells"][0]["outputs"]] == ["2/2\nend"]
 
 
 def test_only_an_executed_chapter_is_built() -> None:
