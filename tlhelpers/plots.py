@@ -280,6 +280,7 @@ def model_diagram(parts: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
             )
     ax.set_yticks(range(n), [_part_name(row.part, row.layers) for row in parts.itertuples()], fontsize=_SMALL)
     ax.tick_params(length=0)
+    ax.grid(visible=False)  # a theme's lines would strike the words out
     ax.set_xticks([])
     ax.set_xlim(0, 1.05)
     ax.set_ylim(n - 0.4, -0.6)
