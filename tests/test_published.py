@@ -103,5 +103,6 @@ def test_one_row_of_the_measured_table_is_measured_again(monkeypatch):
     tl.refresh_batch_norm(tuned.model, data.train.images)
     probabilities = tuned.model.predict(data.test.images, verbose=0)
     now = tl.evaluate(data.test.labels, probabilities, data.class_names)
-    allowed = published.result("refreshed_test_accuracy", edition=pocket).tolerance
+    # Both are draws, so they may differ by twice what one may differ from the mean.
+    allowed = 2 * published.result("refreshed_test_accuracy", edition=pocket).tolerance
     assert abs(now.accuracy - row.refreshed_test_accuracy) <= allowed
