@@ -86,7 +86,7 @@ def test_certain_and_wrong_costs_a_finite_loss() -> None:
     assert evaluation.evaluate([1], [[1.0, 0.0]], ["a", "b"]).loss == pytest.approx(36.04, abs=0.01)
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::UserWarning", "error::RuntimeWarning", "error::FutureWarning")
 def test_half_precision_rows_are_scaled_to_one() -> None:
     labels, chances = many()
     names = [str(i) for i in range(10)]

@@ -84,7 +84,7 @@ def test_draws_on_the_axes_given(name: str, ax: Axes) -> None:
 
 
 @pytest.mark.parametrize("name", DRAWINGS)
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::UserWarning", "error::RuntimeWarning", "error::FutureWarning")
 def test_makes_one_figure_and_leaves_settings_alone(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plt, "show", lambda *args, **more: pytest.fail("plt.show was called"))
     before = dict(mpl.rcParams)
@@ -206,7 +206,7 @@ def test_model_diagram_says_what_is_trained(ax: Axes) -> None:
     assert lengths[0] < lengths[1] < lengths[3] < lengths[2]
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::UserWarning", "error::RuntimeWarning", "error::FutureWarning")
 def test_model_diagram_of_twenty_parts_is_legible() -> None:
     widest = PARTS.assign(
         part=["input", "block_1", "last convolution", "head"],
