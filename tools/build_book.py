@@ -97,12 +97,6 @@ def add_run_time(notebook: dict[str, Any], cores: int | None) -> None:
     notebook["cells"][0]["source"] = f"{title}\n\n{line}\n{rest}"
 
 
-def tags(cell: dict[str, Any]) -> list[str]:
-    """A cell's tags."""
-    found: list[str] = cell["metadata"].get("tags", [])
-    return found
-
-
 def executed_faults(notebook: dict[str, Any]) -> list[str]:
     """Why a notebook does not count as executed; an empty list if it does."""
     code = [c for c in notebook["cells"] if c["cell_type"] == "code" and "".join(c["source"]).strip()]
