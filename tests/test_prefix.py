@@ -3,12 +3,18 @@
 import errno
 import multiprocessing
 import os
+import re
+import resource
+import signal
+import time
+import warnings
 
 import keras
 import numpy as np
 import pytest
 
 import tlhelpers as tl
+from tlhelpers import _forward
 
 
 @pytest.fixture(autouse=True)
@@ -186,24 +192,133 @@ def test_float16_is_within_its_stated_error():
     assert (np.abs(half - exact) <= 2.0**-11 * np.abs(exact) + 2.0**-24).all()
 
 
-def test_nothing_half_written_stays(monkeypatch, tmp_path):
+def features_of(cache_folder) -> list:
+    return sorted((cache_folder / "features").glob("*"))
+
+
+def test_an_interrupted_pass_goes_on_from_the_last_whole_part(monkeypatch, tmp_path):
+    monkeypatch.setattr(tl.prefix, "PART_IMAGES", 8)
     prefix, _ = tl.split(residual(), at="c")
     images, compute = some_images(), prefix.predict_on_batch
     calls = []
 
-    def fails_in_the_middle(batch):
+    def interrupted(batch):
         calls.append(batch)
         if len(calls) == 3:
             raise KeyboardInterrupt
         return compute(batch)
 
-    monkeypatch.setattr(prefix, "predict_on_batch", fails_in_the_middle)
+    prefix.predict_on_batch = interrupted
     with pytest.raises(KeyboardInterrupt):
         tl.precompute(prefix, images, batch_size=8)
-    monkeypatch.undo()
-    monkeypatch.setenv("TLHELPERS_CACHE", str(tmp_path / "cache"))
-    assert not list((tmp_path / "cache").rglob("*.npy"))
-    np.testing.assert_allclose(tl.precompute(prefix, images), prefix.predict(images, verbose=0), atol=1e-6)
+    assert not list((tmp_path / "cache").rglob("*.npy"))  # nobody reads what is not whole
+    features = tl.precompute(prefix, images, batch_size=8)
+    assert len(calls) == 3 + 4  # two of six parts were there
+    monkeypatch.setenv("TLHELPERS_CACHE", str(tmp_path / "other"))
+    assert np.array_equal(tl.precompute(prefix, images, batch_size=8), features)
+
+
+def test_an_error_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(tl.prefix, "PART_IMAGES", 8)
+    prefix, _ = tl.split(residual(), at="c")
+    images = some_images()
+    images[20] = np.nan
+    with pytest.raises(ValueError, match="expected finite float32 numbers, got others in images 16 to 23"):
+        tl.precompute(prefix, images, batch_size=8)
+    assert features_of(tmp_path / "cache") == []
+
+
+def _slowly(cache, parts_done):
+    os.environ["TLHELPERS_CACHE"] = cache
+    tl.prefix.PART_IMAGES = 8
+    prefix, _ = tl.split(residual(), at="c")
+    compute = prefix.predict_on_batch
+
+    def announced(batch):
+        parts_done.value += 1
+        time.sleep(0.05)
+        return compute(batch)
+
+    prefix.predict_on_batch = announced
+    tl.precompute(prefix, some_images(160), batch_size=8)
+
+
+def test_killed_at_five_random_points_it_ends_in_the_same_bytes(tmp_path, monkeypatch):
+    folder = tmp_path / "killed"
+    context = multiprocessing.get_context("spawn")
+    chance = np.random.default_rng()
+    done = []
+    for _ in range(5):
+        begun = context.Value("i", 0)
+        process = context.Process(target=_slowly, args=(str(folder), begun))
+        process.start()
+        # Each of twenty parts takes 50 ms or more: a kill within 150 ms of the first hits the middle.
+        while begun.value == 0:
+            assert process.is_alive()
+            time.sleep(0.001)
+        time.sleep(float(chance.uniform(0, 0.15)))
+        process.kill()
+        process.join()
+        assert not list(folder.rglob("*.npy"))
+        (journal,) = folder.rglob("*.parts")
+        done.append(len(set(re.findall(r"^\d+(?= )", journal.read_text(), flags=re.M))))
+    assert done == sorted(done)
+    monkeypatch.setattr(tl.prefix, "PART_IMAGES", 8)
+    prefix, _ = tl.split(residual(), at="c")
+    monkeypatch.setenv("TLHELPERS_CACHE", str(folder))
+    resumed = tl.precompute(prefix, some_images(160), batch_size=8)
+    monkeypatch.setenv("TLHELPERS_CACHE", str(tmp_path / "whole"))
+    tl.precompute(prefix, some_images(160), batch_size=8)
+    after, whole = (
+        [file.read_bytes() for file in sorted(f.rglob("*.npy"))] for f in (folder, tmp_path / "whole")
+    )
+    assert after == whole
+    assert len(resumed) == 160
+
+
+@pytest.mark.parametrize("damage", ["one byte", "truncated", "longer", "header", "journal", "no journal"])
+def test_a_damaged_file_is_noticed_said_and_computed_again(damage, tmp_path, monkeypatch):
+    monkeypatch.setattr(tl.prefix, "PART_IMAGES", 8)
+    prefix, _ = tl.split(residual(), at="c")
+    images = some_images()
+    right = np.array(tl.precompute(prefix, images, batch_size=8))
+    file, journal = (next((tmp_path / "cache").rglob(f"*.{end}")) for end in ("npy", "parts"))
+    data = bytearray(file.read_bytes())
+    if damage == "one byte":
+        data[len(data) // 2] ^= 1
+    elif damage == "truncated":
+        del data[-1]
+    elif damage == "longer":
+        data += b"x"
+    elif damage == "header":
+        data[20] ^= 1
+    if damage == "journal":
+        journal.write_bytes(b"\xff" * 40)
+    elif damage == "no journal":
+        journal.unlink()
+    else:
+        file.unlink()
+        file.write_bytes(data)
+    with pytest.warns(RuntimeWarning, match=r"is damaged .* computed again"):
+        again = tl.precompute(prefix, images, batch_size=8)
+    assert np.array_equal(again, right)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        assert np.array_equal(tl.precompute(prefix, images, batch_size=8), right)
+
+
+def test_only_the_damaged_part_is_computed_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(tl.prefix, "PART_IMAGES", 8)
+    prefix, _ = tl.split(residual(), at="c")
+    tl.precompute(prefix, some_images(), batch_size=8)
+    (file,) = (tmp_path / "cache").rglob("*.npy")
+    with file.open("r+b") as opened:
+        opened.truncate(file.stat().st_size - 1)
+    calls, compute = [], prefix.predict_on_batch
+    prefix.predict_on_batch = lambda batch: calls.append(batch) or compute(batch)
+    with pytest.warns(RuntimeWarning, match="in 1 of 6 parts"):
+        tl.precompute(prefix, some_images(), batch_size=8)
+    assert len(calls) == 1
 
 
 def _compute(cache, queue):
@@ -316,6 +431,23 @@ def test_a_full_disk_is_one_clear_error_and_leaves_nothing(tmp_path, monkeypatch
     assert not list((tmp_path / "cache").rglob("*.npy"))
 
 
+def test_a_disk_that_refuses_in_the_middle_is_one_clear_error(tmp_path, monkeypatch):
+    """The operating system itself stops the write, by a limit on the size of files."""
+    monkeypatch.setattr(tl.prefix, "PART_IMAGES", 8)
+    prefix, _ = tl.split(residual(), at="c")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+        with pytest.raises(tl.cache.CacheError, match="expected a folder to write to, got File too large"):
+            tl.precompute(prefix, some_images(), batch_size=8)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert features_of(tmp_path / "cache") == []
+    assert tl.precompute(prefix, some_images(), batch_size=8).shape == (48, 8, 8, 4)
+
+
 def test_activations_that_are_no_numbers_are_refused():
     prefix, _ = tl.split(residual(), at="c")
     images = some_images()
@@ -324,3 +456,131 @@ def test_activations_that_are_no_numbers_are_refused():
         tl.precompute(prefix, images)
     with pytest.raises(ValueError, match="expected finite float16 numbers"):
         tl.precompute(prefix, some_images() * 1e6, dtype="float16")
+
+
+def test_everything_frozen_is_said():
+    model = residual()
+    tl.freeze(model)
+    with pytest.warns(UserWarning, match="expected something after 'c' that trains, got frozen layers only"):
+        tl.split(model, at="c")
+
+
+# -- the suffix' 1x1 convolutions ----------------------------------------------------------------
+
+
+def pointwise_model(**options) -> keras.Model:
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((6, 6, 3))
+    x = keras.layers.Conv2D(4, 3, name="first", trainable=False)(inputs)
+    x = keras.layers.Conv2D(8, 1, name="expand", **options)(x)
+    x = keras.layers.Conv2D(5, 1, strides=2, name="strided")(x)
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    return keras.Model(inputs, keras.layers.Dense(3, activation="softmax", name="head")(x))
+
+
+@pytest.mark.parametrize("options", [{}, {"use_bias": False}, {"activation": "relu"}])
+def test_a_pointwise_convolution_is_a_matrix_product_with_the_same_gradients(options):
+    images, labels = np.random.default_rng(0).normal(size=(20, 6, 6, 3)).astype("float32"), np.arange(20) % 3
+    trained = []
+    for quick in (False, True):
+        model = pointwise_model(**options)
+        prefix, suffix = tl.split(model, at="first")
+        if quick:
+            assert type(suffix.get_layer("expand")).__name__ == "Pointwise"
+            assert type(suffix.get_layer("strided")) is keras.layers.Conv2D
+        else:
+            suffix = keras.Model(model.get_layer("first").output, model.output)
+        suffix.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
+        suffix.fit(np.asarray(tl.precompute(prefix, images)), labels, epochs=3, verbose=0, shuffle=False)
+        trained.append(as_numpy(model.weights))
+    for plain, product in zip(*trained, strict=True):
+        np.testing.assert_allclose(product, plain, atol=1e-6)
+
+
+def test_a_pointwise_convolution_freezes_and_saves_with_the_suffix(tmp_path):
+    model = pointwise_model()
+    _, suffix = tl.split(model, at="first")
+    suffix.get_layer("expand").trainable = False
+    assert model.get_layer("expand").trainable_weights == []
+    suffix.save(tmp_path / "suffix.keras")
+    again = keras.saving.load_model(tmp_path / "suffix.keras")
+    x = np.random.default_rng(0).normal(size=(2, 4, 4, 4)).astype("float32")
+    np.testing.assert_allclose(again.predict(x, verbose=0), suffix.predict(x, verbose=0), atol=1e-6)
+
+
+# -- what computes the pass ----------------------------------------------------------------------
+
+
+def litert_forced(monkeypatch):
+    monkeypatch.setattr(_forward, "LITERT_FROM", 1)
+
+
+def test_litert_agrees_with_keras(monkeypatch):
+    prefix, _ = tl.split(residual(), at="c")
+    images = some_images(50)  # the last batch is smaller
+    by_keras = np.array(tl.precompute(prefix, images, batch_size=16))
+    litert_forced(monkeypatch)
+    prefix.predict_on_batch = lambda batch: pytest.fail("Keras computed it")
+    by_litert = tl.precompute(prefix, images, batch_size=16)
+    np.testing.assert_allclose(by_litert, by_keras, atol=1e-5)
+
+
+@pytest.mark.parametrize("wrong", ["other numbers", "not a number", "no conversion"])
+def test_litert_that_is_wrong_is_not_used_and_said(wrong, monkeypatch):
+    def converted(prefix, shape):
+        if wrong == "no conversion":
+            raise RuntimeError("failed to legalize operation\nwith details")
+        add = np.nan if wrong == "not a number" else 0.1
+        return lambda batch: prefix.predict(batch, verbose=0) + add
+
+    litert_forced(monkeypatch)
+    monkeypatch.setattr(_forward, "_litert", converted)
+    prefix, _ = tl.split(residual(), at="c")
+    with pytest.warns(RuntimeWarning, match=r"computed by Keras, .* since LiteRT (differs|can't take it)"):
+        features = tl.precompute(prefix, some_images())
+    np.testing.assert_allclose(features, prefix.predict(some_images(), verbose=0), atol=1e-6)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow's own protocol")
+def test_tensorflow_reads_the_map_in_place():
+    import tensorflow as tf
+
+    prefix, _ = tl.split(residual(), at="c")
+    features = tl.precompute(prefix, some_images())
+    tensor = tf.convert_to_tensor(features)
+    assert np.from_dlpack(tensor).ctypes.data == features.ctypes.data
+    assert not features.flags.writeable
+    for part in (features[3:], features[:, 1], features[::2], features[0, 0, 0, 0]):  # not all are aligned
+        np.testing.assert_array_equal(tf.convert_to_tensor(part), np.array(part))
+    assert tf.convert_to_tensor(features, dtype="float64").dtype == tf.float64
+
+
+# -- other networks ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["EfficientNetB0", "ResNet50V2", "MobileNetV2"])
+def test_other_backbones_at_64_pixels(name, monkeypatch):
+    """Cut early, in the middle or late, prefix and suffix are the model; LiteRT takes the late prefix."""
+    litert_forced(monkeypatch)
+    keras.utils.set_random_seed(0)
+    backbone = getattr(keras.applications, name)(weights=None, include_top=False, input_shape=(64, 64, 3))
+    inputs = keras.Input((64, 64, 3))
+    pooled = keras.layers.GlobalAveragePooling2D(name="pool")(backbone(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(3, activation="softmax")(pooled))
+    backbone.trainable = False
+    for layer in backbone.layers:
+        if isinstance(layer, keras.layers.Dropout):  # EfficientNet's stochastic depth
+            layer.rate = 0
+    images = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3)).astype("float32")
+    cuts = tl.cut_points(model)
+    assert len(cuts) > 20
+    expected = model.predict(images, verbose=0)
+    for at in (cuts[1], cuts[len(cuts) // 2], cuts[-2]):
+        prefix, suffix = tl.split(model, at=at)
+        found = suffix(prefix(images, training=False), training=False)
+        np.testing.assert_allclose(found, expected, atol=2e-5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        features = tl.precompute(prefix, images)
+    exact = prefix.predict(images, verbose=0)
+    assert np.abs(features - exact).max() <= 1e-3 * np.abs(exact).max()

@@ -80,7 +80,7 @@ def _storage_message(error: OSError, path: Path) -> str:
 
 
 @contextmanager
-def _storage(path: Path, *, every: bool = False) -> Iterator[None]:
+def storage(path: Path, *, every: bool = False) -> Iterator[None]:
     """Turn what a disk refuses into one clear error; let all else pass, or nothing if ``every``."""
     try:
         yield
@@ -92,7 +92,7 @@ def _storage(path: Path, *, every: bool = False) -> Iterator[None]:
 
 def _temporary_beside(path: Path) -> Path:
     """Make an empty folder beside ``path``; clear away those that killed processes left."""
-    with _storage(path, every=True):
+    with storage(path, every=True):
         path.parent.mkdir(parents=True, exist_ok=True)
         for old in path.parent.glob(f"{_TEMPORARY}*"):
             try:
@@ -141,7 +141,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     >>> folder.cleanup()
     """
     path = Path(path).absolute()
-    with _storage(path):
+    with storage(path):
         folder = _temporary_beside(path)
         try:
             yield folder / path.name
@@ -184,7 +184,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     >>> folder.cleanup()
     """
     path = Path(path).absolute()
-    with _storage(path):
+    with storage(path):
         folder = _temporary_beside(path)
         try:
             yield folder
@@ -229,7 +229,7 @@ def lock(name: str, *, timeout_s: float = 3600.0) -> Iterator[None]:
 
     safe = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in name)
     path = cache_folder() / "locks" / f"{safe}.lock"
-    with _storage(path, every=True):
+    with storage(path, every=True):
         path.parent.mkdir(parents=True, exist_ok=True)
         held = filelock.FileLock(path)
         try:

@@ -1,0 +1,107 @@
+"""The forward pass of a frozen network over a batch: LiteRT where it pays, else Keras.
+
+LiteRT (XNNPACK's kernels) fuses a frozen network's layers for the CPU; `benchmarks/` measures what that
+gains over the best compiled Keras pass. It is used only where it agrees with Keras on images of this very
+call.
+"""
+
+import importlib.metadata
+import importlib.util
+import os
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["engine", "forward"]
+
+Array = npt.NDArray[Any]
+
+LITERT_FROM = 4096
+"""Images from which on the gain outweighs the seconds that the conversion takes."""
+
+AGREES = 1e-3
+"""Largest difference to Keras allowed, as a share of the largest activation. float32 through 150 layers
+differs by some 3e-5 of it between any two ways to compute it; a wrong conversion by far more."""
+
+
+def engine(n_images: int) -> str:
+    """What will compute so many images: ``"keras"``, or LiteRT with its version."""
+    if (
+        n_images < LITERT_FROM
+        or keras.backend.backend() != "tensorflow"
+        or importlib.util.find_spec("ai_edge_litert") is None
+    ):
+        return "keras"
+    return f"litert {importlib.metadata.version('ai-edge-litert')}"
+
+
+def forward(prefix: keras.Model, images: Array) -> Callable[[Array], Array]:
+    """A function from a batch to the prefix' activations, the quickest that agrees with Keras."""
+
+    def by_keras(batch: Array) -> Array:
+        return np.asarray(prefix.predict_on_batch(batch))
+
+    if engine(len(images)) == "keras":
+        return by_keras
+    try:
+        by_litert = _litert(prefix, images.shape[1:])
+        sample = images[:: max(1, len(images) // 8)][:8]
+        got = by_litert(sample)
+    except Exception as error:  # whatever a converter can't take, Keras can
+        _warn(f"can't take it ({str(error).strip().splitlines()[0] if str(error).strip() else error!r})")
+        return by_keras
+    expected = keras.ops.convert_to_numpy(prefix(sample, training=False))
+    finite = np.isfinite(expected)
+    worst = float(np.abs(got - expected)[finite].max(initial=0))
+    if not worst <= AGREES * float(np.abs(expected[finite]).max(initial=0)):
+        _warn(f"differs from Keras by {worst:.2g} on {len(sample)} images")
+        return by_keras
+    return by_litert
+
+
+def _warn(why: str) -> None:
+    warnings.warn(
+        f"prefix: computed by Keras, several times slower, since LiteRT {why}. The result is right.",
+        RuntimeWarning,
+        stacklevel=4,
+    )
+
+
+def _litert(prefix: keras.Model, shape: tuple[int, ...]) -> Callable[[Array], Array]:
+    """Convert with the weights as constants, so that layers can be fused."""
+    import tensorflow as tf
+    from ai_edge_litert.interpreter import Interpreter
+
+    trainable = [keras.ops.convert_to_numpy(weight) for weight in prefix.trainable_variables]
+    others = [keras.ops.convert_to_numpy(weight) for weight in prefix.non_trainable_variables]
+    kind = prefix.inputs[0].dtype
+
+    @tf.function(input_signature=[tf.TensorSpec((None, *shape), kind)])  # type: ignore[untyped-decorator]
+    def constant(batch: Any) -> Any:
+        weights = [[tf.constant(weight) for weight in group] for group in (trainable, others)]
+        return prefix.stateless_call(*weights, batch, training=False)[0]
+
+    converter = tf.lite.TFLiteConverter.from_concrete_functions(
+        [constant.get_concrete_function()], tf.Module()
+    )
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    interpreter = Interpreter(model_content=converter.convert(), num_threads=threads)
+    input_at = interpreter.get_input_details()[0]["index"]
+    output_at = interpreter.get_output_details()[0]["index"]
+    ready: list[int] = []
+
+    def run(batch: Array) -> Array:
+        if ready != [len(batch)]:
+            interpreter.resize_tensor_input(input_at, [len(batch), *shape])
+            interpreter.allocate_tensors()
+            ready[:] = [len(batch)]
+        interpreter.set_tensor(input_at, np.asarray(batch, dtype=kind))
+        interpreter.invoke()
+        activations: Array = interpreter.get_tensor(output_at)
+        return activations
+
+    return run
