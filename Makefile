@@ -23,7 +23,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help book test env lint-env unit execute build serve measure pretrain lint format pin clean distclean
+.PHONY: help book test env lint-env unit execute build serve measure bench pretrain lint format pin clean distclean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -55,6 +55,9 @@ serve: ## show the built book on http://localhost:8000
 
 measure: env ## measure what the committed tables lack (minutes a row; can be interrupted)
 	$(PY) tools/measure.py
+
+bench: env ## the benchmarks; ONLY="name ..." some of them, QUICK=1 a tenth of the data
+	$(PY) -m benchmarks $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
 
 pretrain: env ## train the packaged backbone again and measure it (10 to 30 minutes)
 	$(PY) -m pretraining

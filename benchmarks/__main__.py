@@ -1,0 +1,290 @@
+"""Run the benchmarks and put the figures together.
+
+    make bench                    all of it (an hour and more; can be interrupted)
+    make bench ONLY=phase1_speedup
+    make bench QUICK=1            a tenth of the data, marked as such, kept apart
+
+Every measurement runs in a fresh process and is kept in out/bench once it is whole, so an interrupted
+call goes on where it stopped. Ratios compare what was measured on this machine with this code: kept
+measurements of another library version or machine are not used. Remove out/bench to measure all again.
+"""
+
+import argparse
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import tlhelpers as tl
+
+ROOT = Path(__file__).resolve().parent.parent
+ARTICLE_ACCURACY = tl.published.ARTICLE_TEST["accuracy"]
+HEAD_EPOCHS, TUNE_EPOCHS = 10, 5
+SEEDS = (0, 1, 2)
+Result = dict[str, Any]
+
+
+class Bench:
+    """Runs measurements, or reads those that this code has made on this machine."""
+
+    def __init__(self, *, quick: bool) -> None:
+        self.quick = quick
+        self.images = 6_000 if quick else 60_000
+        self.folder = ROOT / "out" / "bench" / ("quick" if quick else "full")
+        self.data = self.folder / "data"
+        self.data.mkdir(parents=True, exist_ok=True)
+        for name in tl.editions.FULL_FILES:
+            target = self.data / name
+            if not target.exists():
+                shutil.copyfile(tl.downloads.fetch(name), target)
+        own = "\n".join(file.read_text() for file in sorted((ROOT / "benchmarks").glob("*.py")))
+        self.code = tl.cache.content_key(tl.cache.library_digest(), own, machine())[:12]
+        self.used: dict[str, Result] = {}
+
+    def __call__(self, piece: str, *, cache: Path | None = None, **arguments: Any) -> Result:
+        """One measurement, in a process of its own with an empty cache folder, or with the one given."""
+        key = tl.cache.content_key(self.code, piece, arguments, cache is None)[:12]
+        path = self.folder / f"{piece}-{key}.json"
+        if not path.exists():
+            said = ", ".join(f"{name}={value}" for name, value in arguments.items())
+            print(f"  {piece}({said}) ...", end="", flush=True)
+            began = time.perf_counter()
+            with tempfile.TemporaryDirectory(prefix="tlhelpers-bench-") as empty:
+                environment = {
+                    **os.environ,
+                    "TLHELPERS_EDITION": "full",
+                    "TLHELPERS_DATA": str(self.data),
+                    "TLHELPERS_CACHE": str(cache or empty),
+                    "TF_CPP_MIN_LOG_LEVEL": "3",
+                }
+                command = [sys.executable, "-m", "benchmarks.pieces", piece, json.dumps(arguments), str(path)]
+                with (self.folder / "log.txt").open("a") as log:
+                    done = subprocess.run(
+                        command, env=environment, cwd=ROOT, stdout=log, stderr=log, check=False
+                    )
+            if done.returncode:
+                raise SystemExit(f"\n{piece} ended with {done.returncode}; see {self.folder / 'log.txt'}")
+            print(f" {time.perf_counter() - began:.0f} s")
+        result: Result = json.loads(path.read_text())
+        shown = {name: value for name, value in result.items() if name not in ("head", "tune")}
+        self.used[f"{piece} {json.dumps(arguments)}{' (warm)' if cache else ''}"] = shown
+        return result
+
+    # -- measurements that several figures share ---------------------------------------------------
+
+    def plain(self, seed: int = 0) -> Result:
+        """The article's recipe, plain: all epochs with seed 0, else the second phase alone."""
+        head = HEAD_EPOCHS if seed == 0 or self.quick else 0
+        return self("plain", images=self.images, seed=seed, head_epochs=head)
+
+    def cached(self, seed: int = 0) -> Result:
+        """The same, the prefix computed once."""
+        return self("cached", images=self.images, seed=seed)
+
+
+def article_seconds(result: Result, *, phases: tuple[str, ...] = ("head", "tune")) -> float:
+    """Seconds of the article's recipe on one side, preparation and prefixes included."""
+    seconds = result["seconds"]
+    names = ["prepare", *phases, *(f"{phase} prefix" for phase in phases)]
+    return float(sum(seconds.get(name, 0.0) for name in names))
+
+
+# -- the figures -----------------------------------------------------------------------------------
+
+Figures = dict[str, float]
+
+
+def phase1_speedup(bench: Bench) -> Figures:
+    """Phase 1, and that both sides end in the same."""
+    plain, cached = bench.plain(), bench.cached()
+    a, b = plain["head"], cached["head"]
+    same = statistics.mean(x == y for x, y in zip(a["predictions"], b["predictions"], strict=True))
+    losses = [
+        abs(y - x) / x
+        for name in ("loss", "val_loss")
+        for x, y in zip(a["history"][name], b["history"][name], strict=True)
+    ]
+    return {
+        "phase1_speedup": article_seconds(plain, phases=("head",))
+        / article_seconds(cached, phases=("head",)),
+        "phase1_same_predictions": same,
+        "phase1_largest_loss_difference": max(losses),
+    }
+
+
+def recipe_speedup(bench: Bench) -> Figures:
+    """The whole recipe of the article, cold; and with the features on disk already."""
+    plain, cached = article_seconds(bench.plain()), article_seconds(bench.cached())
+    with tempfile.TemporaryDirectory(prefix="tlhelpers-bench-") as folder:
+        warm_key = {"images": bench.images, "head_epochs": 1, "tune_epochs": 1}
+        bench("cached", cache=Path(folder), **warm_key, seed=0)
+        warm = bench("cached", cache=Path(folder), **warm_key, seed=1)
+    seconds = bench.cached()["seconds"]
+    saved = sum(seconds[f"{phase} prefix"] - warm["seconds"][f"{phase} prefix"] for phase in ("head", "tune"))
+    return {"recipe_speedup": plain / cached, "recipe_speedup_warm": plain / (cached - saved)}
+
+
+def time_to_article_accuracy_speedup(bench: Bench) -> Figures:
+    """The article's whole recipe over the least of ours that beats its accuracy on test."""
+    runs = [bench("quick", seed=seed) for seed in SEEDS]
+    worst = min(run["test"] for run in runs)
+    if worst < ARTICLE_ACCURACY:
+        raise SystemExit(f"quick: expected a test accuracy of {ARTICLE_ACCURACY} or more, got {worst}.")
+    seconds = statistics.median(run["seconds"]["all"] for run in runs)
+    return {
+        "time_to_article_accuracy_speedup": article_seconds(bench.plain()) / seconds,
+        "time_to_article_accuracy_s": seconds,
+        "time_to_article_accuracy_test": worst,
+    }
+
+
+def peak_memory_ratio(bench: Bench) -> Figures:
+    """Anonymous memory of a fresh process that runs the article's recipe, ours over plain."""
+    whole = bench.cached()["peak_mb"]
+    sixth = bench("cached", images=bench.images // 6, head_epochs=1, tune_epochs=1)["peak_mb"]
+    return {
+        "peak_memory_ratio": whole / bench.plain()["peak_mb"],
+        "peak_memory_mb": whole,
+        "memory_growth": whole / sixth,
+    }
+
+
+def matrix_peak_share(bench: Bench) -> Figures:
+    """The frozen pass against what the machine can do, and LiteRT against the best of Keras."""
+    rate = bench("matrix_rate")["macs_per_s"]
+    figures: Figures = {}
+    passes = bench("passes")
+    for cut in ("pool", "block_2_add"):
+        found = passes[cut]
+        litert = found["images_per_s"]["litert 64"]
+        keras = max(value for name, value in found["images_per_s"].items() if name.startswith("keras"))
+        figures[f"litert_speedup_{cut}"] = litert / keras
+        figures[f"litert_difference_{cut}"] = found["difference"]
+        if cut == "pool":
+            figures["matrix_peak_share"] = litert * found["multiply_adds"] / rate
+    return figures
+
+
+def pointwise_step_speedup(bench: Bench) -> Figures:
+    """A training step with 1x1 convolutions as matrix products, over one with convolutions."""
+    ms = bench("steps")
+    return {
+        "pointwise_step_speedup": ms["convolution, 20 steps a call"] / ms["matrix product, 20 steps a call"],
+        "twenty_steps_a_call_speedup": ms["matrix product, 1 step a call"]
+        / ms["matrix product, 20 steps a call"],
+    }
+
+
+FIGURES: dict[str, Callable[[Bench], Figures]] = {
+    figure.__name__: figure
+    for figure in (
+        matrix_peak_share,
+        pointwise_step_speedup,
+        time_to_article_accuracy_speedup,
+        phase1_speedup,
+        recipe_speedup,
+        peak_memory_ratio,
+    )
+}
+ALSO_FROM = {"memory_growth": "peak_memory_ratio"}
+# (must reach, reach for); a name in AT_MOST is better when smaller.
+TARGETS: dict[str, tuple[float | None, float]] = {
+    "phase1_speedup": (8, 15),
+    "phase1_same_predictions": (0.999, 1.0),
+    "recipe_speedup": (2.3, 4),
+    "time_to_article_accuracy_speedup": (50, 200),
+    "peak_memory_ratio": (0.5, 0.25),
+    "memory_growth": (1.15, 1.0),
+    "matrix_peak_share": (None, 0.5),
+}
+AT_MOST = {"peak_memory_ratio", "memory_growth"}
+
+
+# -- what is written -------------------------------------------------------------------------------
+
+
+def machine() -> str:
+    """Processor and number of cores, as it names itself."""
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        models = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        name = models[0].partition(":")[2].strip() if models else name
+    return f"{os.cpu_count()} cores, {name}"
+
+
+def _stamp() -> dict[str, str]:
+    described = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+    return {
+        "commit": described.stdout.strip() or "none",
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "machine": machine(),
+    }
+
+
+def main() -> None:
+    """Measure what is asked for, print the ratios, write the results."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", nargs="*", default=[], metavar="NAME")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the data")
+    options = parser.parse_args()
+    wanted = [ALSO_FROM.get(name, name) for name in options.only] or list(FIGURES)
+    for name in wanted:
+        if name not in FIGURES:
+            raise SystemExit(f"ONLY: expected some of {', '.join([*FIGURES, *ALSO_FROM])}, got {name!r}.")
+    os.environ.setdefault("TLHELPERS_EDITION", "full")
+    bench = Bench(quick=options.quick)
+    scale = "QUICK: a tenth of the data, no figure to publish" if options.quick else "full MNIST"
+    print(f"benchmarks, {scale}; {machine()}")
+    target = bench.folder / "results.json" if options.quick else ROOT / "benchmarks" / "results.json"
+    results: dict[str, float] = json.loads(target.read_text()) if target.exists() else {}
+    for name in wanted:
+        print(f"{name}: {(FIGURES[name].__doc__ or '').splitlines()[0]}")
+        found = FIGURES[name](bench)
+        results.update({key: float(f"{value:.5g}") for key, value in found.items()})
+        for key, value in found.items():
+            must, reach = TARGETS.get(key, (None, None))
+            asked = "" if reach is None else f"   must {must}, reach for {reach}"
+            print(f"    {key} = {value:.4g}{asked}")
+        target.write_text(json.dumps(results, indent=1) + "\n")
+    details = {
+        "quick": options.quick,
+        **_stamp(),
+        "python": platform.python_version(),
+        "versions": {
+            name: importlib.metadata.version(name)
+            for name in ("tensorflow", "keras", "numpy", "ai-edge-litert")
+        },
+        "measurements": bench.used,
+    }
+    path = target.with_name("details.json")
+    before = json.loads(path.read_text()) if path.exists() and options.only else {}
+    details["measurements"] = {**before.get("measurements", {}), **bench.used}
+    path.write_text(json.dumps(details, indent=1) + "\n")
+    missed = []
+    for name, value in results.items():
+        must = TARGETS.get(name, (None, None))[0]
+        if must is not None and (value > must if name in AT_MOST else value < must):
+            missed.append(name)
+    if missed and not options.quick:
+        raise SystemExit(f"below what they must reach: {', '.join(missed)}")
+
+
+if __name__ == "__main__":
+    main()
