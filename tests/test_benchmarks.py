@@ -45,7 +45,7 @@ def test_the_seconds_of_a_phase_hold_its_preparation_and_its_prefix():
 
 def test_an_unknown_benchmark_is_refused(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["bench", "--only", "speedup"])
-    with pytest.raises(SystemExit, match="expected some of .*phase1_speedup.* got 'speedup'"):
+    with pytest.raises(SystemExit, match=r"expected some of .*phase1_speedup.* got 'speedup'"):
         bench.main()
 
 

@@ -85,11 +85,18 @@ def _litert(prefix: keras.Model, shape: tuple[int, ...]) -> Callable[[Array], Ar
         weights = [[tf.constant(weight) for weight in group] for group in (trainable, others)]
         return prefix.stateless_call(*weights, batch, training=False)[0]
 
-    converter = tf.lite.TFLiteConverter.from_concrete_functions(
-        [constant.get_concrete_function()], tf.Module()
-    )
+    # It logs each temporary folder it writes to, which would end up on the chapter's page.
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel("ERROR")
+    try:
+        converted = tf.lite.TFLiteConverter.from_concrete_functions(
+            [constant.get_concrete_function()], tf.Module()
+        ).convert()
+    finally:
+        logger.setLevel(level)
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    interpreter = Interpreter(model_content=converter.convert(), num_threads=threads)
+    interpreter = Interpreter(model_content=converted, num_threads=threads)
     input_at = interpreter.get_input_details()[0]["index"]
     output_at = interpreter.get_output_details()[0]["index"]
     ready: list[int] = []
