@@ -10,7 +10,6 @@ measurements of another library version or machine are not used. Remove out/benc
 """
 
 import argparse
-import datetime
 import importlib.metadata
 import json
 import os
@@ -29,7 +28,6 @@ import tlhelpers as tl
 
 ROOT = Path(__file__).resolve().parent.parent
 ARTICLE_ACCURACY = tl.published.ARTICLE_TEST["accuracy"]
-HEAD_EPOCHS, TUNE_EPOCHS = 10, 5
 SEEDS = (0, 1, 2)
 Result = dict[str, Any]
 
@@ -48,7 +46,7 @@ class Bench:
             if not target.exists():
                 shutil.copyfile(tl.downloads.fetch(name), target)
         own = "\n".join(file.read_text() for file in sorted((ROOT / "benchmarks").glob("*.py")))
-        self.code = tl.cache.content_key(tl.cache.library_digest(), own, machine())[:12]
+        self.code = tl.cache.content_key(tl.cache.library_digest(), own, tl.published.stamp()["machine"])[:12]
         self.used: dict[str, Result] = {}
 
     def __call__(self, piece: str, *, cache: Path | None = None, **arguments: Any) -> Result:
@@ -82,14 +80,13 @@ class Bench:
 
     # -- measurements that several figures share ---------------------------------------------------
 
-    def plain(self, seed: int = 0) -> Result:
-        """The article's recipe, plain: all epochs with seed 0, else the second phase alone."""
-        head = HEAD_EPOCHS if seed == 0 or self.quick else 0
-        return self("plain", images=self.images, seed=seed, head_epochs=head)
+    def plain(self) -> Result:
+        """The article's recipe, plain."""
+        return self("plain", images=self.images)
 
-    def cached(self, seed: int = 0) -> Result:
+    def cached(self) -> Result:
         """The same, the prefix computed once."""
-        return self("cached", images=self.images, seed=seed)
+        return self("cached", images=self.images)
 
 
 def article_seconds(result: Result, *, phases: tuple[str, ...] = ("head", "tune")) -> float:
@@ -125,10 +122,10 @@ def phase1_speedup(bench: Bench) -> Figures:
 def recipe_speedup(bench: Bench) -> Figures:
     """The whole recipe of the article, cold; and with the features on disk already."""
     plain, cached = article_seconds(bench.plain()), article_seconds(bench.cached())
-    with tempfile.TemporaryDirectory(prefix="tlhelpers-bench-") as folder:
-        warm_key = {"images": bench.images, "head_epochs": 1, "tune_epochs": 1}
-        bench("cached", cache=Path(folder), **warm_key, seed=0)
-        warm = bench("cached", cache=Path(folder), **warm_key, seed=1)
+    # A cache folder that stays, so that an interrupted call still finds it warm.
+    cache, one_epoch = bench.folder / f"warm-{bench.code}", {"head_epochs": 1, "tune_epochs": 1}
+    bench("cached", cache=cache, images=bench.images, **one_epoch, seed=0)
+    warm = bench("cached", cache=cache, images=bench.images, **one_epoch, seed=1)
     seconds = bench.cached()["seconds"]
     saved = sum(seconds[f"{phase} prefix"] - warm["seconds"][f"{phase} prefix"] for phase in ("head", "tune"))
     return {"recipe_speedup": plain / cached, "recipe_speedup_warm": plain / (cached - saved)}
@@ -213,31 +210,6 @@ AT_MOST = {"peak_memory_ratio", "memory_growth"}
 # -- what is written -------------------------------------------------------------------------------
 
 
-def machine() -> str:
-    """Processor and number of cores, as it names itself."""
-    name = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        models = [line for line in info.read_text().splitlines() if line.startswith("model name")]
-        name = models[0].partition(":")[2].strip() if models else name
-    return f"{os.cpu_count()} cores, {name}"
-
-
-def _stamp() -> dict[str, str]:
-    described = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-    )
-    return {
-        "commit": described.stdout.strip() or "none",
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "machine": machine(),
-    }
-
-
 def main() -> None:
     """Measure what is asked for, print the ratios, write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -251,7 +223,7 @@ def main() -> None:
     os.environ.setdefault("TLHELPERS_EDITION", "full")
     bench = Bench(quick=options.quick)
     scale = "QUICK: a tenth of the data, no figure to publish" if options.quick else "full MNIST"
-    print(f"benchmarks, {scale}; {machine()}")
+    print(f"benchmarks, {scale}; {tl.published.stamp()['machine']}")
     target = bench.folder / "results.json" if options.quick else ROOT / "benchmarks" / "results.json"
     results: dict[str, float] = json.loads(target.read_text()) if target.exists() else {}
     for name in wanted:
@@ -265,7 +237,7 @@ def main() -> None:
         target.write_text(json.dumps(results, indent=1) + "\n")
     details = {
         "quick": options.quick,
-        **_stamp(),
+        **tl.published.stamp(),
         "python": platform.python_version(),
         "versions": {
             name: importlib.metadata.version(name)

@@ -55,83 +55,47 @@ def _accuracy(probabilities: Any, labels: Any) -> float:
     return float((np.asarray(probabilities).argmax(axis=1) == labels).mean())
 
 
-def _history(fitted: Any) -> Result:
-    return {key: [float(value) for value in values] for key, values in fitted.history.items()}
-
-
 # -- the article's recipe, plain and cached ------------------------------------------------------
 
 
 def plain(images: int = IMAGES, head_epochs: int = 10, tune_epochs: int = 5, seed: int = 0) -> Result:
-    """The article's recipe as it stands there: arrays prepared in memory, `fit` on the whole network.
-
-    With ``head_epochs=0`` the second phase starts from the first one's cached result, to save time
-    where only accuracy is asked.
-    """
-    laps = Laps()
-    with Peak() as peak:
-        train, validation, test = _parts(images)
-        prepare = tl.preparation((28, 28))
-        x, x_validation, x_test = (
-            prepare.predict(part.images, batch_size=256, verbose=0) for part in (train, validation, test)
-        )
-        laps.lap("prepare")
-        if head_epochs:
-            whole = tl.recipes.article_model(_edition(), seed=seed)
-        else:
-            whole = tl.recipes.article_head(_edition(), seed=seed).model
-        inputs = keras.Input((32, 32, 3))
-        pooled = whole.get_layer("pool")(whole.get_layer("backbone")(inputs))
-        model = keras.Model(inputs, whole.get_layer("head")(pooled))
-        laps.lap("prepare")
-        result: Result = {}
-        for phase, epochs in (("head", head_epochs), ("tune", tune_epochs)):
-            if epochs == 0:
-                continue
-            if phase == "tune":
-                tl.freeze(whole.get_layer("backbone"), train_from=100, batch_norm="train")
-            clock = _Clock()
-            model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
-            keras.utils.set_random_seed(seed)
-            fitted = model.fit(
-                x,
-                train.labels,
-                validation_data=(x_validation, validation.labels),
-                batch_size=32,
-                epochs=epochs,
-                verbose=0,
-                callbacks=[clock],
-            )
-            laps.lap(phase)
-            result[phase] = {"history": _history(fitted), "epochs": clock.epochs}
-            predictions = model.predict(x_test, batch_size=256, verbose=0)
-            result[phase]["test"] = _accuracy(predictions, test.labels)
-            result[phase]["predictions"] = predictions.argmax(axis=1).tolist()
-            laps.skip()
-    # The figure without BatchNorm's lag, as the chapter "Fine-tune the top" has it.
-    tl.refresh_batch_norm(whole, train.images[:5120])
-    result["refreshed_test"] = _accuracy(whole.predict(test.images, batch_size=256, verbose=0), test.labels)
-    return {**result, "seconds": laps.seconds, "peak_mb": peak.mb}
+    """The article's recipe as it stands there: arrays prepared in memory, `fit` on the whole network."""
+    return _article(images, head_epochs, tune_epochs, seed, once=False)
 
 
 def cached(images: int = IMAGES, head_epochs: int = 10, tune_epochs: int = 5, seed: int = 0) -> Result:
     """The same recipe with the frozen part computed once."""
+    return _article(images, head_epochs, tune_epochs, seed, once=True)
+
+
+def _article(images: int, head_epochs: int, tune_epochs: int, seed: int, *, once: bool) -> Result:
     laps = Laps()
+    result: Result = {}
     with Peak() as peak:
         train, validation, test = _parts(images)
-        model = tl.recipes.article_model(_edition(), seed=seed)
+        whole = tl.recipes.article_model(_edition(), seed=seed)
+        if not once:
+            prepare = tl.preparation((28, 28))
+            x, x_validation = (
+                prepare.predict(part.images, batch_size=256, verbose=0) for part in (train, validation)
+            )
+            inputs = keras.Input((32, 32, 3))
+            pooled = whole.get_layer("pool")(whole.get_layer("backbone")(inputs))
+            trained = keras.Model(inputs, whole.get_layer("head")(pooled))
         laps.lap("prepare")
-        result: Result = {}
         for phase, epochs, cut in (("head", head_epochs, "pool"), ("tune", tune_epochs, SUFFIX_CUT)):
             if phase == "tune":
-                tl.freeze(model.get_layer("backbone"), train_from=100, batch_norm="train")
-            prefix, suffix = tl.split(model, at=cut)
-            x, x_validation = (tl.precompute(prefix, part.images) for part in (train, validation))
-            laps.lap(f"{phase} prefix")
+                tl.freeze(whole.get_layer("backbone"), train_from=100, batch_norm="train")
+            if once:
+                prefix, trained = tl.split(whole, at=cut)
+                x, x_validation = (tl.precompute(prefix, part.images) for part in (train, validation))
+                laps.lap(f"{phase} prefix")
+                tl.recipes.compile_as_article(trained)
+            else:
+                trained.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
             clock = _Clock()
-            tl.recipes.compile_as_article(suffix)
             keras.utils.set_random_seed(seed)
-            fitted = suffix.fit(
+            fitted = trained.fit(
                 x,
                 train.labels,
                 validation_data=(x_validation, validation.labels),
@@ -141,13 +105,19 @@ def cached(images: int = IMAGES, head_epochs: int = 10, tune_epochs: int = 5, se
                 callbacks=[clock],
             )
             laps.lap(phase)
-            result[phase] = {"history": _history(fitted), "epochs": clock.epochs}
-            predictions = model.predict(test.images, batch_size=256, verbose=0)
-            result[phase]["test"] = _accuracy(predictions, test.labels)
-            result[phase]["predictions"] = predictions.argmax(axis=1).tolist()
+            predictions = whole.predict(test.images, batch_size=256, verbose=0)
+            result[phase] = {
+                "history": {
+                    key: [float(value) for value in values] for key, values in fitted.history.items()
+                },
+                "epochs": clock.epochs,
+                "test": _accuracy(predictions, test.labels),
+                "predictions": predictions.argmax(axis=1).tolist(),
+            }
             laps.skip()
-    tl.refresh_batch_norm(model, train.images[:5120])
-    result["refreshed_test"] = _accuracy(model.predict(test.images, batch_size=256, verbose=0), test.labels)
+    # The figure without BatchNorm's lag, as the chapter "Fine-tune the top" has it.
+    tl.refresh_batch_norm(whole, train.images[:5120])
+    result["refreshed_test"] = _accuracy(whole.predict(test.images, batch_size=256, verbose=0), test.labels)
     return {**result, "seconds": laps.seconds, "peak_mb": peak.mb}
 
 

@@ -5,8 +5,12 @@ that computes the number checks it on the spot. A stamped table holds what is to
 made by ``make measure``, in ``book/measured/``. What the article printed is here too.
 """
 
+import datetime
 import functools
 import math
+import os
+import platform
+import subprocess
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +32,7 @@ __all__ = [
     "glue",
     "measured",
     "result",
+    "stamp",
     "tolerance",
 ]
 
@@ -270,6 +275,40 @@ def measured(name: str) -> pd.DataFrame:
     if not path.exists():
         raise unknown_name("measured table", name, [file.stem for file in folder.glob("*.csv")])
     return pd.read_csv(path, dtype={"commit": str})
+
+
+def stamp() -> dict[str, str]:
+    """What a stamped table says of its origin: the commit of this clone, today's date, this machine.
+
+    Returns
+    -------
+    dict
+        ``commit`` (ten digits, with "-dirty" where files differ from it; "none" outside a clone),
+        ``date`` (UTC, ISO 8601) and ``machine`` (cores and processor).
+
+    Examples
+    --------
+    >>> import tlhelpers as tl
+    >>> list(tl.published.stamp())
+    ['commit', 'date', 'machine']
+    """
+    described = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=_book(),
+    )
+    processor = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        processor = names[0].partition(":")[2].strip() if names else processor
+    return {
+        "commit": described.stdout.strip() or "none",
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "machine": f"{os.cpu_count()} cores, {processor}",
+    }
 
 
 def article_history() -> pd.DataFrame:

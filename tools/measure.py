@@ -8,10 +8,6 @@ stopped; delete rows to measure them again), then writes book/published.toml fro
 """
 
 import argparse
-import datetime
-import os
-import platform
-import subprocess
 import time
 from pathlib import Path
 
@@ -74,7 +70,7 @@ def _run(edition: tl.editions.Edition, train_from: int, seed: int) -> pd.DataFra
     rows.insert(0, "edition", edition.name)
     rows.insert(1, "train_from", train_from)
     rows.insert(2, "seed", seed)
-    for name, value in _stamp().items():
+    for name, value in tl.published.stamp().items():
         rows[name] = value
     return rows
 
@@ -84,21 +80,6 @@ def _scores(model: keras.Model, split: tl.datasets.Split) -> tuple[float, float]
     probabilities = model.predict(split.images, batch_size=64, verbose=0)
     result = tl.evaluate(split.labels, probabilities, tuple("0123456789"))
     return result.accuracy, result.loss
-
-
-def _stamp() -> dict[str, str]:
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=BOOK,
-    )
-    return {
-        "commit": commit.stdout.strip() or "none",
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "machine": f"{os.cpu_count()}-core {platform.machine()} CPU",
-    }
 
 
 def write_published(table: pd.DataFrame, path: Path) -> None:
