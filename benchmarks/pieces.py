@@ -8,6 +8,7 @@ and texts; arrays named "predictions" are compared by `__main__` and not printed
 
 import json
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -75,13 +76,8 @@ def _article(images: int, head_epochs: int, tune_epochs: int, seed: int, *, once
         train, validation, test = _parts(images)
         whole = tl.recipes.article_model(_edition(), seed=seed)
         if not once:
-            prepare = tl.preparation((28, 28))
-            x, x_validation = (
-                prepare.predict(part.images, batch_size=256, verbose=0) for part in (train, validation)
-            )
-            inputs = keras.Input((32, 32, 3))
-            pooled = whole.get_layer("pool")(whole.get_layer("backbone")(inputs))
-            trained = keras.Model(inputs, whole.get_layer("head")(pooled))
+            x, x_validation = (_prepared(part.images) for part in (train, validation))
+            trained = _plain_model(whole)
         laps.lap("prepare")
         for phase, epochs, cut in (("head", head_epochs, "pool"), ("tune", tune_epochs, SUFFIX_CUT)):
             if phase == "tune":
@@ -121,6 +117,18 @@ def _article(images: int, head_epochs: int, tune_epochs: int, seed: int, *, once
     return {**result, "seconds": laps.seconds, "peak_mb": peak.mb}
 
 
+def _prepared(images: Any, size: int = 32) -> Any:
+    """The images as the backbone takes them, all in memory, as the article has them."""
+    return tl.preparation((28, 28), image_size=size).predict(images, batch_size=256, verbose=0)
+
+
+def _plain_model(whole: keras.Model, size: int = 32) -> keras.Model:
+    """The classifier without its preparation; layers are shared."""
+    inputs = keras.Input((size, size, 3))
+    backbone = whole.get_layer("backbone")
+    return keras.Model(inputs, whole.get_layer("head")(whole.get_layer("pool")(backbone(inputs))))
+
+
 # -- ours ----------------------------------------------------------------------------------------
 
 
@@ -144,6 +152,213 @@ def quick(seed: int = 0) -> Result:
     laps.lap("all")
     predictions = model.predict(data.test.images, batch_size=256, verbose=0)
     return {"seconds": laps.seconds, "test": _accuracy(predictions, data.test.labels)}
+
+
+class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
+    """Accuracy on the validation digits four times an epoch, its own seconds left out of the laps."""
+
+    def __init__(self, laps: Laps, steps: int, x: Any, labels: Any) -> None:
+        super().__init__()
+        self.laps, self.steps, self.x, self.labels = laps, steps, x, labels
+        self.points: list[tuple[float, float]] = []
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.due = [self.steps * quarter // 4 for quarter in (1, 2, 3, 4)]
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        # Keras calls this after the last of the steps it runs together.
+        if not self.due or batch + 1 < self.due[0]:
+            return
+        self.due.pop(0)
+        self.laps.lap("train")
+        answers = self.model.predict(self.x, batch_size=250, verbose=0)
+        self.points.append((sum(self.laps.seconds.values()), _accuracy(answers, self.labels)))
+        self.laps.skip()
+
+
+def best(images: int = IMAGES, seed: int = 0) -> Result:
+    """Our recipe from nothing, as the chapter "Go beyond the article" has it."""
+    laps = Laps()
+    with Peak() as peak:
+        digits, validation, test = _parts(images)
+        copies, labels = tl.recipes.augmented(digits.images, digits.labels, seed=seed)
+        laps.lap("copies")
+        model = tl.recipes.our_model(_edition(), seed=seed)
+        prefix, suffix = tl.split(model, at=tl.recipes.OURS_CUT)
+        x, x_validation = (tl.precompute(prefix, each) for each in (copies, validation.images))
+        laps.lap("prefix")
+        fitted = _fit_ours(suffix, x, labels, x_validation, validation.labels, laps, seed=seed)
+    predictions = model.predict(test.images, batch_size=256, verbose=0)
+    return {**fitted, "test": _accuracy(predictions, test.labels), "peak_mb": peak.mb}
+
+
+def _fit_ours(
+    model: keras.Model,
+    x: Any,
+    labels: Any,
+    x_validation: Any,
+    labels_validation: Any,
+    laps: Laps,
+    *,
+    seed: int,
+    epochs: int = 2,
+    batch_size: int = tl.recipes.OURS_BATCH_SIZE,
+) -> Result:
+    steps = -(-len(x) // batch_size)
+    tl.recipes.compile_as_ours(model, steps=epochs * steps)
+    watch = _Watch(laps, steps, x_validation, labels_validation)
+    keras.utils.set_random_seed(seed)
+    model.fit(x, labels, batch_size=batch_size, epochs=epochs, verbose=0, callbacks=[watch])
+    laps.lap("train")
+    return {"points": watch.points, "validation": watch.points[-1][1], "seconds": laps.seconds}
+
+
+def convnet(budget_s: float, images: int = IMAGES, seed: int = 0) -> Result:
+    """A small convolutional network from scratch, with the same copies, schedule and number of seconds."""
+    laps = Laps()
+    with Peak() as peak:
+        digits, validation, test = _parts(images)
+        copies, labels = tl.recipes.augmented(digits.images, digits.labels, seed=seed)
+        laps.lap("copies")
+        # Seconds of a step, from a short run that counts as spent.
+        trial = _small_convnet(seed)
+        tl.recipes.compile_as_ours(trial, steps=100)
+        trial.fit(copies[:2560], labels[:2560], batch_size=128, verbose=0)
+        began = time.perf_counter()
+        trial.fit(copies[: 60 * 128], labels[: 60 * 128], batch_size=128, verbose=0)
+        a_step = (time.perf_counter() - began) / 60
+        laps.lap("trial")
+        steps = int((budget_s - sum(laps.seconds.values())) / a_step)
+        per_epoch = -(-len(copies) // 128)
+        # Whole epochs of equal size that fill the budget.
+        epochs = -(-steps // per_epoch)
+        used = min(len(copies), steps // epochs * 128)
+        shuffled = np.random.default_rng(seed).permutation(len(copies))[:used]
+        model = _small_convnet(seed)
+        fitted = _fit_ours(
+            model,
+            copies[shuffled],
+            labels[shuffled],
+            validation.images,
+            validation.labels,
+            laps,
+            seed=seed,
+            epochs=epochs,
+        )
+    predictions = model.predict(test.images, batch_size=256, verbose=0)
+    fitted.update(epochs=epochs, parameters=model.count_params(), peak_mb=peak.mb)
+    return {**fitted, "test": _accuracy(predictions, test.labels)}
+
+
+def _small_convnet(seed: int) -> keras.Model:
+    keras.utils.set_random_seed(seed)
+    layers = keras.layers
+    body: list[keras.Layer] = []
+    for width in (32, 64, 128):
+        body += [
+            layers.Conv2D(width, 3, padding="same", use_bias=False),
+            layers.BatchNormalization(momentum=0.95),
+            layers.ReLU(),
+            layers.MaxPooling2D(),
+        ]
+    return keras.Sequential(
+        [
+            keras.Input((28, 28)),
+            layers.Reshape((28, 28, 1)),
+            layers.Rescaling(1 / 255),
+            *body,
+            layers.Flatten(),
+            layers.Dropout(0.3),
+            layers.Dense(10, activation="softmax"),
+        ]
+    )
+
+
+# -- equality of the second phase ----------------------------------------------------------------
+
+
+def tuned(seed: int, once: bool, images: int = IMAGES) -> Result:
+    """The second phase alone, five epochs, from the same first phase on both sides."""
+    train, _, test = _parts(images)
+    whole = tl.recipes.article_head(_edition(), seed=seed).model
+    trained, inputs = _second_phase(whole, (train.images,), once=once)
+    keras.utils.set_random_seed(seed)
+    trained.fit(inputs[0], train.labels, batch_size=32, epochs=5, verbose=0)
+    as_is = _accuracy(whole.predict(test.images, batch_size=256, verbose=0), test.labels)
+    tl.refresh_batch_norm(whole, train.images[:5120])
+    refreshed = _accuracy(whole.predict(test.images, batch_size=256, verbose=0), test.labels)
+    return {"test": as_is, "refreshed_test": refreshed}
+
+
+def first_steps(seed: int = 0, steps: int = 50) -> Result:
+    """The losses of the second phase's first steps, plain and cached, on the same batches."""
+    train, _, _ = _parts(IMAGES)
+    result: Result = {}
+    for once in (False, True):
+        whole = tl.recipes.article_head(_edition(), seed=seed).model
+        # Enough images that LiteRT computes the prefix, as in the full run.
+        trained, inputs = _second_phase(whole, (train.images[:8192],), once=once)
+        result["cached" if once else "plain"] = [
+            float(
+                trained.train_on_batch(inputs[0][i * 32 : i * 32 + 32], train.labels[i * 32 : i * 32 + 32])[0]
+            )
+            for i in range(steps)
+        ]
+    return result
+
+
+def _second_phase(whole: keras.Model, parts: tuple[Any, ...], *, once: bool) -> tuple[keras.Model, list[Any]]:
+    """The model to train, compiled, and its inputs: prepared images, or the frozen part's activations."""
+    tl.freeze(whole.get_layer("backbone"), train_from=100, batch_norm="train")
+    if once:
+        prefix, trained = tl.split(whole, at=SUFFIX_CUT)
+        inputs = [tl.precompute(prefix, part) for part in parts]
+        tl.recipes.compile_as_article(trained)
+    else:
+        trained, inputs = _plain_model(whole), [_prepared(part) for part in parts]
+        trained.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return trained, inputs
+
+
+# -- how it grows --------------------------------------------------------------------------------
+
+
+def grows(images: int, size: int, once: bool) -> Result:
+    """Seconds and memory of ten epochs of the first phase, for so many images of so many pixels a side.
+
+    Plain epochs take equally long, so two are run: the first, and the second for the nine others.
+    """
+    train, _, _ = _parts(IMAGES)
+    pictures, labels = (np.resize(each, (images, *each.shape[1:])) for each in (train.images, train.labels))
+    laps = Laps()
+    with Peak() as peak:
+        prepare = tl.preparation((28, 28), image_size=size)
+        backbone = tl.load_backbone("mobilenet_v2_imagenet", image_size=size)
+        tl.freeze(backbone)
+        inputs = keras.Input((28, 28))
+        x = keras.layers.GlobalAveragePooling2D(name="pool")(backbone(prepare(inputs)))
+        whole = keras.Model(inputs, keras.layers.Dense(10, activation="softmax", name="head")(x))
+        clock = _Clock()
+        if once:
+            prefix, trained = tl.split(whole, at="pool")
+            x = tl.precompute(prefix, pictures)
+            tl.recipes.compile_as_article(trained)
+        else:
+            x = _prepared(pictures, size)
+            trained = _plain_model(whole, size)
+            trained.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+        laps.lap("prepare")
+        trained.fit(x, labels, batch_size=32, epochs=10 if once else 2, verbose=0, callbacks=[clock])
+    epochs = sum(clock.epochs) if once else clock.epochs[0] + 9 * clock.epochs[1]
+    return {"seconds": laps.seconds["prepare"] + epochs, "peak_mb": peak.mb}
+
+
+def chapters() -> Result:
+    """The MNIST chapters as CI runs them, in the cache folder of this process."""
+    command = [sys.executable, "-m", "pytest", "--nbmake", "-q", "-p", "no:cacheprovider", "book/mnist"]
+    began = time.perf_counter()
+    subprocess.run(command, check=True)
+    return {"seconds": time.perf_counter() - began}
 
 
 # -- why it is quick -----------------------------------------------------------------------------
@@ -253,7 +468,21 @@ def main() -> None:
 
 
 PIECES: dict[str, Any] = {
-    piece.__name__: piece for piece in (plain, cached, quick, matrix_rate, passes, steps)
+    piece.__name__: piece
+    for piece in (
+        plain,
+        cached,
+        quick,
+        best,
+        convnet,
+        tuned,
+        first_steps,
+        grows,
+        chapters,
+        matrix_rate,
+        passes,
+        steps,
+    )
 }
 
 if __name__ == "__main__":

@@ -152,3 +152,98 @@ def test_an_unknown_data_set_says_which_there_are():
     edition = tl.editions.Edition("pocket", "digit", "mobilenet_v2_glyphs", "a test")
     with pytest.raises(LookupError, match="did you mean 'digits'"):
         tl.recipes.article_model(edition)
+
+
+def ours_by_hand(model):
+    """Train as the chapter "Go beyond the article" does, in its lines."""
+    data = recipes.datasets.load_dataset("digits")
+    prefix, suffix = tl.split(model, at="block_2_add")
+    images, labels = tl.recipes.augmented(data.train.images, data.train.labels)
+    train, validation = (tl.precompute(prefix, each) for each in (images, data.validation.images))
+    tl.recipes.compile_as_ours(suffix, steps=20 * -(-len(images) // 128))
+    keras.utils.set_random_seed(0)
+    suffix.fit(
+        *(train, labels),
+        validation_data=(validation, data.validation.labels),
+        batch_size=128,
+        epochs=20,
+        verbose=0,
+    )
+
+
+def test_our_classifier_is_what_its_lines_give(monkeypatch):
+    model = tl.recipes.our_model(POCKET)
+    with tl.unchanged(model):
+        ours_by_hand(model)
+    trained = tl.recipes.our_classifier(POCKET)
+    assert same(trained.model, model)
+    assert len(trained.history) == 20
+    assert trained.history.accuracy.iloc[-1] > 0.9
+    monkeypatch.setattr(keras.Model, "fit", lambda *a, **k: pytest.fail("trained again"))
+    assert same(tl.recipes.our_classifier(POCKET).model, model)
+
+
+def test_our_model_trains_its_middle_and_ends_early():
+    backbone = tl.recipes.our_model(POCKET).get_layer("backbone")
+    trains = [layer.name for layer in backbone.layers if layer.trainable]
+    assert (trains[0], trains[-1]) == ("block_3_expand", "block_9_add")
+    momenta = {layer.momentum for layer in backbone.layers if hasattr(layer, "momentum")}
+    assert momenta == {0.95}
+
+
+def test_copies_are_new_small_changes_and_a_seed_repeats_them():
+    data = recipes.datasets.load_dataset("digits").train
+    images, labels = tl.recipes.augmented(data.images, data.labels, copies=2, seed=3)
+    originals, first, second = np.split(images.astype("float32"), 3)
+    np.testing.assert_array_equal(originals, data.images)
+    np.testing.assert_array_equal(labels, np.tile(data.labels, 3))
+    # Each copy is closer to its own original than to the next digit, differs from it and from the other.
+    for copy in (first, second):
+        own = np.abs(copy - originals).mean(axis=(1, 2))
+        other = np.abs(copy - np.roll(originals, 1, axis=0)).mean(axis=(1, 2))
+        assert (own > 0).all()
+        assert (own < other).mean() > 0.9
+    assert (first != second).any(axis=(1, 2)).all()
+    again, _ = tl.recipes.augmented(data.images, data.labels, copies=2, seed=3)
+    np.testing.assert_array_equal(again, images)
+    other_seed, _ = tl.recipes.augmented(data.images, data.labels, copies=2, seed=4)
+    assert (other_seed != images).any()
+
+
+def test_no_copies_give_the_images_back():
+    images = np.arange(128, dtype="float32").reshape(2, 8, 8)
+    same_images, labels = tl.recipes.augmented(images, np.array([0, 1]), copies=0)
+    np.testing.assert_array_equal(same_images, images)
+    assert same_images.dtype == images.dtype
+    assert list(labels) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "copies", "message"),
+    [
+        (np.zeros((3, 8, 8, 1)), np.zeros(3), 1, r"images: expected \(n, height, width\)"),
+        (np.zeros((0, 8, 8)), np.zeros(0), 1, "n of at least 1"),
+        (np.zeros((3, 8, 8)), np.zeros(2), 1, "labels: expected one for each of 3 images"),
+        (np.zeros((3, 8, 8)), np.zeros(3), -1, "copies: expected 0 or more, got -1"),
+    ],
+)
+def test_images_that_cannot_be_copied_are_refused(images, labels, copies, message):
+    with pytest.raises(ValueError, match=message):
+        tl.recipes.augmented(images, labels, copies=copies)
+
+
+def test_too_few_steps_or_digits_for_our_recipe_are_refused():
+    with pytest.raises(ValueError, match="steps: expected 10 or more, got 9"):
+        tl.recipes.compile_as_ours(tl.recipes.our_model(POCKET), steps=9)
+    with pytest.raises(ValueError, match="limit: expected 128 digits or more, got 100"):
+        tl.recipes.our_classifier(POCKET, limit=100)
+
+
+def test_the_learning_rate_warms_up_and_then_goes_down():
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(10, activation="softmax")])
+    tl.recipes.compile_as_ours(model, steps=100)
+    rates = []
+    for step in (0, 5, 10, 55, 100):
+        model.optimizer.iterations.assign(step)
+        rates.append(float(model.optimizer.learning_rate))
+    np.testing.assert_allclose(rates, [0, 0.001, 0.002, 0.001, 0], atol=1e-6)

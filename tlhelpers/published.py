@@ -283,7 +283,7 @@ def stamp() -> dict[str, str]:
     Returns
     -------
     dict
-        ``commit`` (ten digits, with "-dirty" where files differ from it; "none" outside a clone),
+        ``commit`` (ten digits, with "-dirty" where code differs from it; "none" outside a clone),
         ``date`` (UTC, ISO 8601) and ``machine`` (cores and processor).
 
     Examples
@@ -292,20 +292,17 @@ def stamp() -> dict[str, str]:
     >>> list(tl.published.stamp())
     ['commit', 'date', 'machine']
     """
-    described = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=_book(),
-    )
+    git = functools.partial(subprocess.run, capture_output=True, text=True, check=False, cwd=_book().parent)
+    commit = git(["git", "rev-parse", "--short=10", "HEAD"]).stdout.strip()
+    # Tables that a measurement writes itself don't count as changes.
+    changed = git(["git", "diff", "--quiet", "HEAD", "--", "*.py", "*.ipynb"]).returncode
     processor = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
         names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
         processor = names[0].partition(":")[2].strip() if names else processor
     return {
-        "commit": described.stdout.strip() or "none",
+        "commit": f"{commit}{'-dirty' if changed else ''}" if commit else "none",
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": f"{os.cpu_count()} cores, {processor}",
     }

@@ -1,4 +1,4 @@
-"""What later chapters need from earlier ones: the article's recipe, trained, each phase one function.
+"""What later chapters need from earlier ones, trained: the article's two phases, and our own recipe.
 
 A chapter shows its Keras lines and runs them. A later chapter that starts from the result calls the
 function here, which runs the same lines once and keeps the weights in the cache folder, under a name
@@ -6,12 +6,15 @@ made from everything that went in. A chapter that has just run its lines hands t
 `keep`, so that it need not be computed again; what was not run as the recipe says is not kept.
 """
 
+import dataclasses
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from tqdm.keras import TqdmCallback
 
@@ -21,7 +24,18 @@ from .evaluation import history_table
 from .freezing import freeze, leaves
 from .prefix import cut_points, precompute, signature, split
 
-__all__ = ["TRAIN_FROM", "Trained", "article_fine_tuned", "article_head", "article_model", "keep"]
+__all__ = [
+    "TRAIN_FROM",
+    "Trained",
+    "article_fine_tuned",
+    "article_head",
+    "article_model",
+    "augmented",
+    "compile_as_ours",
+    "keep",
+    "our_classifier",
+    "our_model",
+]
 
 BATCH_SIZE = 32
 HEAD_EPOCHS = 10
@@ -32,6 +46,10 @@ STEPS_PER_EXECUTION = 20
 TRAIN_FROM = 100
 """First backbone layer that fine-tuning trains. The article says "the last few layers" and no more;
 this is the choice of TensorFlow's tutorial on transfer learning. Its chapter measures two others."""
+
+OURS_CUT = "block_2_add"
+OURS_END = "block_9_add"
+OURS_BATCH_SIZE = 128
 
 
 @dataclass(frozen=True)
@@ -170,6 +188,202 @@ def article_fine_tuned(edition: editions.Edition, *, train_from: int = TRAIN_FRO
     return _run(_FineTune(edition, seed, train_from))
 
 
+def our_model(edition: editions.Edition, *, seed: int = 0) -> keras.Model:
+    """Our classifier before any training on digits: the backbone's first ten blocks, and all of their output.
+
+    Blocks 0 to 2 are frozen, blocks 3 to 9 train, with BatchNorm, whose averages follow quickly
+    (momentum 0.95). Then flatten, dropout, one dense layer.
+
+    Parameters
+    ----------
+    edition
+        Names the data set (whose image size the model takes) and the backbone.
+    seed
+        For the head's random initial weights and the dropout.
+
+    Returns
+    -------
+    keras.Model
+        Raw digits (n, height, width), values 0..255, to float32 (n, 10) probabilities. Layers
+        "prepare", "backbone", "flatten", "dropout", "head". Cut it after ``"block_2_add"``.
+
+    Notes
+    -----
+    Explained in the chapter "Go beyond the article".
+
+    Examples
+    --------
+    >>> import tlhelpers as tl
+    >>> pocket = tl.editions.Edition("pocket", "digits", "mobilenet_v2_glyphs", "an example")
+    >>> tl.recipes.our_model(pocket).get_layer("flatten").output.shape
+    (None, 96)
+    """
+    image_shape = datasets.load_dataset(edition.dataset).train.images.shape[1:]
+    whole = load_backbone(edition.backbone)
+    backbone = keras.Model(whole.inputs, whole.get_layer(OURS_END).output, name="backbone")
+    freeze(backbone, train_from="block_3_expand", batch_norm="train")
+    for layer in backbone.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.95
+    inputs = keras.Input(image_shape, name="digits")
+    x = backbone(preparation(image_shape)(inputs))
+    x = keras.layers.Flatten(name="flatten")(x)
+    x = keras.layers.Dropout(0.3, seed=seed, name="dropout")(x)
+    initial = keras.initializers.GlorotUniform(seed=seed)
+    outputs = keras.layers.Dense(10, activation="softmax", kernel_initializer=initial, name="head")(x)
+    return keras.Model(inputs, outputs, name="classifier")
+
+
+def augmented(
+    images: npt.NDArray[Any], labels: npt.NDArray[Any], *, copies: int = 3, seed: int = 0
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """The images, and after them so many copies of each, turned, scaled and shifted a little at random.
+
+    A frozen prefix can't see new images in each epoch if it runs once. It can see a few copies of
+    each, made beforehand.
+
+    Parameters
+    ----------
+    images
+        Grey images (n, height, width), any numeric dtype; the background is 0.
+    labels
+        Their labels, (n,).
+    copies
+        Changed copies of each image.
+    seed
+        For the changes.
+
+    Returns
+    -------
+    images, labels : numpy.ndarray
+        ((copies + 1) * n, height, width) and ((copies + 1) * n,), of the same dtypes; the originals first.
+
+    Raises
+    ------
+    ValueError
+        If the images are not (n, height, width), there are not as many labels, or `copies` is negative.
+
+    Notes
+    -----
+    Rotation by up to 12 degrees, zoom by up to 12%, shift by up to 7% of the size, by Keras' own
+    layers. Explained in the chapter "Go beyond the article".
+
+    Examples
+    --------
+    >>> import numpy as np, tlhelpers as tl
+    >>> images, labels = tl.recipes.augmented(np.zeros((5, 8, 8), "uint8"), np.arange(5), copies=2)
+    >>> images.shape, images.dtype, labels.shape
+    ((15, 8, 8), dtype('uint8'), (15,))
+    """
+    if images.ndim != 3 or len(images) == 0:
+        raise ValueError(
+            f"images: expected (n, height, width) with n of at least 1, got {images.shape}. "
+            "Give grey images without a channel axis."
+        )
+    if labels.shape != images.shape[:1]:
+        raise ValueError(f"labels: expected one for each of {len(images)} images, got {labels.shape}.")
+    if copies < 0:
+        raise ValueError(f"copies: expected 0 or more, got {copies}.")
+    change = keras.Sequential(
+        [
+            keras.layers.RandomRotation(12 / 360, fill_mode="constant", seed=seed),
+            keras.layers.RandomZoom(0.12, fill_mode="constant", seed=seed),
+            keras.layers.RandomTranslation(0.07, 0.07, fill_mode="constant", seed=seed),
+        ]
+    )
+    changed = []
+    for _ in range(copies):
+        for first in range(0, len(images), 1024):
+            batch = change(images[first : first + 1024, ..., None].astype("float32"), training=True)
+            pixels = keras.ops.convert_to_numpy(batch)[..., 0]
+            whole = np.issubdtype(images.dtype, np.integer)
+            changed.append((np.rint(pixels) if whole else pixels).astype(images.dtype))
+    return np.concatenate([images, *changed]), np.tile(labels, copies + 1)
+
+
+def compile_as_ours(model: keras.Model, *, steps: int) -> None:
+    """Compile with our recipe's optimiser: Adam, whose learning rate warms up and then goes down.
+
+    Parameters
+    ----------
+    model
+        The suffix (or the whole classifier), compiled in place.
+    steps
+        Steps of training in all: the rate rises to 0.002 over the first tenth of them and follows a
+        cosine to zero over the rest.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than ten steps.
+
+    Notes
+    -----
+    Source of the cosine: Loshchilov and Hutter, *SGDR*, 2017; of the warm-up: Goyal et al., *Accurate,
+    Large Minibatch SGD*, 2017. Explained in the chapter "Go beyond the article".
+
+    Examples
+    --------
+    >>> import keras, tlhelpers as tl
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(10, activation="softmax")])
+    >>> tl.recipes.compile_as_ours(model, steps=100)
+    >>> _ = model.optimizer.iterations.assign(10)
+    >>> round(float(model.optimizer.learning_rate), 4)
+    0.002
+    """
+    if steps < 10:
+        raise ValueError(f"steps: expected 10 or more, got {steps}. Give the steps of all epochs together.")
+    warm_up = steps // 10
+    rate = keras.optimizers.schedules.CosineDecay(
+        0.0, steps - warm_up, warmup_target=0.002, warmup_steps=warm_up
+    )
+    model.compile(
+        optimizer=keras.optimizers.Adam(rate),
+        loss="sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+        steps_per_execution=STEPS_PER_EXECUTION,
+    )
+
+
+def our_classifier(edition: editions.Edition, *, limit: int | None = None, seed: int = 0) -> Trained:
+    """Our recipe: cut early, keep all of the output, train the middle, with copies of each digit.
+
+    Parameters
+    ----------
+    edition
+        Names data set and backbone.
+    limit
+        Train on the first so many training digits; on all of them by default.
+    seed
+        For the head's initial weights, the copies, the dropout and the order of the batches.
+
+    Returns
+    -------
+    Trained
+        The classifier, and a row of history for each pass over the digits and their copies: 2 in
+        the full edition, 20 in the pocket edition, which has few digits.
+
+    Raises
+    ------
+    ValueError
+        If `limit` is less than one batch of 128.
+    tlhelpers.downloads.DownloadError
+        If data or weights can't be had.
+
+    Notes
+    -----
+    Shown line by line in the chapter "Go beyond the article".
+
+    Examples
+    --------
+    >>> import tlhelpers as tl
+    >>> trained = tl.recipes.our_classifier(tl.editions.current())  # doctest: +SKIP
+    """
+    if limit is not None and limit < OURS_BATCH_SIZE:
+        raise ValueError(f"limit: expected {OURS_BATCH_SIZE} digits or more, got {limit}.")
+    return _run(_Ours(edition, seed, limit))
+
+
 def last_cut_before(model: keras.Model, train_from: int) -> str:
     """The last cut point of the frozen part: where the second phase divides the network."""
     order = [layer.name for layer in leaves(model)]
@@ -181,25 +395,40 @@ def last_cut_before(model: keras.Model, train_from: int) -> str:
 class _Head:
     edition: editions.Edition
     seed: int
-    name = "article_head"
-    phase = "head"
-    epochs = HEAD_EPOCHS
-    first_epoch = 1
+    name: ClassVar[str] = "article_head"
+    phase: ClassVar[str] = "head"
+    epochs: ClassVar[int] = HEAD_EPOCHS
+    first_epoch: ClassVar[int] = 1
+    batch_size: ClassVar[int] = BATCH_SIZE
+
+    def blank(self) -> keras.Model:
+        """The classifier with this phase's layers trainable and nobody's weights in particular."""
+        return article_model(self.edition, seed=self.seed)
 
     def start(self) -> tuple[keras.Model, str]:
         """The classifier before this phase, and where to cut it."""
-        return article_model(self.edition, seed=self.seed), "pool"
+        return self.blank(), "pool"
+
+    def digits(self, train: datasets.Split) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """What it trains on."""
+        return train.images, train.labels
+
+    def compile(self, suffix: keras.Model, steps: int) -> None:
+        compile_as_article(suffix)
 
 
 @dataclass(frozen=True)
-class _FineTune:
-    edition: editions.Edition
-    seed: int
+class _FineTune(_Head):
     train_from: int
-    name = "article_fine_tuned"
-    phase = "fine-tuning"
-    epochs = FINE_TUNE_EPOCHS
-    first_epoch = HEAD_EPOCHS + 1
+    name: ClassVar[str] = "article_fine_tuned"
+    phase: ClassVar[str] = "fine-tuning"
+    epochs: ClassVar[int] = FINE_TUNE_EPOCHS
+    first_epoch: ClassVar[int] = HEAD_EPOCHS + 1
+
+    def blank(self) -> keras.Model:
+        model = article_model(self.edition, seed=self.seed)
+        freeze(model.get_layer("backbone"), train_from=self.train_from, batch_norm="train")
+        return model
 
     def start(self) -> tuple[keras.Model, str]:
         model = article_head(self.edition, seed=self.seed).model
@@ -207,24 +436,51 @@ class _FineTune:
         return model, last_cut_before(model, self.train_from)
 
 
-_Plan = _Head | _FineTune
+@dataclass(frozen=True)
+class _Ours(_Head):
+    limit: int | None
+    name: ClassVar[str] = "our_classifier"
+    phase: ClassVar[str] = "ours"
+    batch_size: ClassVar[int] = OURS_BATCH_SIZE
+
+    @property
+    def epochs(self) -> int:  # type: ignore[override]
+        return our_passes(self.edition)
+
+    def blank(self) -> keras.Model:
+        return our_model(self.edition, seed=self.seed)
+
+    def start(self) -> tuple[keras.Model, str]:
+        return self.blank(), OURS_CUT
+
+    def digits(self, train: datasets.Split) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        return augmented(train.images[: self.limit], train.labels[: self.limit], seed=self.seed)
+
+    def compile(self, suffix: keras.Model, steps: int) -> None:
+        compile_as_ours(suffix, steps=steps)
 
 
-def _run(plan: _Plan) -> Trained:
+def our_passes(edition: editions.Edition) -> int:
+    """Passes over the digits and their copies: more where digits are few."""
+    return 2 if edition.name == "full" else 20
+
+
+def _run(plan: _Head) -> Trained:
     folder = _folder(plan)
     with cache.lock(folder.name):
         if not folder.exists():
             model, at = plan.start()
             data = datasets.load_dataset(plan.edition.dataset)
             prefix, suffix = split(model, at=at)
-            train, validation = (precompute(prefix, part.images) for part in (data.train, data.validation))
-            compile_as_article(suffix)
+            images, labels = plan.digits(data.train)
+            train, validation = (precompute(prefix, each) for each in (images, data.validation.images))
+            plan.compile(suffix, steps=plan.epochs * -(-len(images) // plan.batch_size))
             keras.utils.set_random_seed(plan.seed)
             history = suffix.fit(
                 train,
-                data.train.labels,
+                labels,
                 validation_data=(validation, data.validation.labels),
-                batch_size=BATCH_SIZE,
+                batch_size=plan.batch_size,
                 epochs=plan.epochs,
                 verbose=0,
                 callbacks=[TqdmCallback(verbose=0, desc=plan.name, leave=False)],
@@ -271,7 +527,7 @@ def keep(
     True
     """
     trains = [i for i, layer in enumerate(model.get_layer("backbone").layers) if layer.trainable]
-    plan: _Plan = _FineTune(edition, seed, trains[0]) if trains else _Head(edition, seed)
+    plan = _FineTune(edition, seed, trains[0]) if trains else _Head(edition, seed)
     reference, at = plan.start()
     expected_suffix = split(reference, at=at)[1]
     compile_as_article(expected_suffix)
@@ -319,14 +575,13 @@ def _short(value: Any) -> str:
     return text if len(text) <= 40 else f"{text[:12]}..."
 
 
-def _folder(plan: _Plan) -> Path:
+def _folder(plan: _Head) -> Path:
     """Where a recipe's result lies: a name made from all that goes into it."""
     data = datasets.load_dataset(plan.edition.dataset)
     backbone = load_backbone(plan.edition.backbone)
     key = cache.content_key(
         plan.name,
-        plan.seed,
-        getattr(plan, "train_from", None),
+        *[getattr(plan, field.name) for field in dataclasses.fields(plan) if field.name != "edition"],
         keras.version(),
         keras.backend.backend(),
         importlib.import_module(keras.backend.backend()).__version__,
@@ -344,9 +599,7 @@ def _store(folder: Path, model: keras.Model, history: pd.DataFrame) -> None:
             history.to_json(partial / "history.json", orient="records")
 
 
-def _load(plan: _Plan, folder: Path) -> Trained:
-    model = article_model(plan.edition, seed=plan.seed)
+def _load(plan: _Head, folder: Path) -> Trained:
+    model = plan.blank()
     model.load_weights(folder / "model.weights.h5")
-    if isinstance(plan, _FineTune):
-        freeze(model.get_layer("backbone"), train_from=plan.train_from, batch_norm="train")
     return Trained(model, pd.read_json(folder / "history.json", orient="records", precise_float=True))
