@@ -205,3 +205,41 @@ def test_module_loads_no_keras(module: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def _clusters(rng: np.random.Generator, n: int, *, width: int = 6) -> tuple[np.ndarray, np.ndarray]:
+    labels = rng.integers(0, 3, n)
+    features = rng.normal(0, 1, (n, 2, width // 2))
+    features[np.arange(n), 0, labels] += 6
+    return features, labels
+
+
+def test_linear_probe_finds_what_lies_open_and_guesses_at_noise() -> None:
+    rng = np.random.default_rng(0)
+    train, labels = _clusters(rng, 300)
+    test, test_labels = _clusters(rng, 300)
+    assert evaluation.linear_probe(train, labels, test, test_labels) > 0.97
+    noise = evaluation.linear_probe(rng.normal(size=(300, 6)), labels, rng.normal(size=(300, 6)), test_labels)
+    assert noise < 0.45
+
+
+def test_linear_probe_does_not_depend_on_the_features_scale_and_takes_constant_ones() -> None:
+    rng = np.random.default_rng(0)
+    train, labels = _clusters(rng, 100)
+    test, test_labels = _clusters(rng, 100)
+    plain = evaluation.linear_probe(train, labels, test, test_labels)
+    train[:, 1, 2] = test[:, 1, 2] = 7.0
+    scaled = evaluation.linear_probe(1000 * train + 5, labels, 1000 * test + 5, test_labels)
+    assert scaled == pytest.approx(plain, abs=0.03)
+
+
+def test_linear_probe_refuses() -> None:
+    good, labels = np.eye(4), np.array([0, 0, 1, 1])
+    for train, train_labels, test, message in (
+        (good[:3], labels, good, r"train features of shape \(n, ...\) .* got \(3, 4\) and \(4,\)"),
+        (good, labels, good[:, :2], "as many test features as train features, got 2 and 4"),
+        (good, labels * 0, good, "two classes or more, got one"),
+        (good * np.nan, labels, good, "finite train features"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            evaluation.linear_probe(train, train_labels, test, labels)

@@ -326,3 +326,46 @@ def test_reliability_leaves_empty_bins_out(ax: Axes) -> None:
     heights = [bar.get_height() for bar in ax.patches if isinstance(bar, Rectangle)]
     assert sum(heights) == pytest.approx(1)
     assert f"{RESULT.calibration_error:.3f}" in ax.get_title()
+
+
+RACE = pd.DataFrame(
+    {
+        "side": ["a"] * 4 + ["b"] * 4,
+        "seed": [0, 0, 1, 1] * 2,
+        "images": [10, 20] * 4,
+        "seconds": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 5.0, 6.0],
+    }
+)
+
+
+def test_lines_draw_the_mean_and_its_range(ax: Axes) -> None:
+    plots.lines(RACE, x="images", y="seconds", by="side", ax=ax)
+    drawn = [line for line in ax.lines if len(np.asarray(line.get_xdata())) == 2]
+    np.testing.assert_allclose(np.asarray(drawn[0].get_ydata(), dtype=float), [2, 3])
+    bars = ax.collections[0].get_paths()
+    np.testing.assert_allclose(bars[0].vertices[:, 1], [1, 3])
+
+
+def test_lines_draw_each_run_by_itself(ax: Axes) -> None:
+    plots.lines(RACE, x="images", y="seconds", by="side", run="seed", ax=ax)
+    drawn = [line for line in ax.lines if len(np.asarray(line.get_xdata())) == 2]
+    assert len(drawn) == 4
+    np.testing.assert_allclose(np.asarray(drawn[1].get_ydata(), dtype=float), [3, 4])
+
+
+def test_lines_keep_the_order_of_texts_and_tell_groups_apart_in_grey(ax: Axes) -> None:
+    table = pd.DataFrame(
+        {"cut": ["b2", "b1", "b2", "b1"], "value": [1, 2, 3, 4], "kind": ["x", "x", "y", "y"]}
+    )
+    plots.lines(table, x="cut", y="value", by="kind", colors={"x": plots.OURS, "y": plots.ARTICLE}, ax=ax)
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["b2", "b1"]
+    first, second = (line for line in ax.lines if line.get_marker() != "None" and len(line.get_xdata()))
+    assert same_color(first.get_color(), plots.OURS)
+    assert first.get_marker() != second.get_marker()
+
+
+def test_lines_refuse() -> None:
+    with pytest.raises(ValueError, match="columns images, second, side"):
+        plots.lines(RACE, x="images", y="second", by="side")
+    with pytest.raises(ValueError, match=r"got none for \['b'\]"):
+        plots.lines(RACE, x="images", y="seconds", by="side", colors={"a": "black"})

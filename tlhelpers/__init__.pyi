@@ -14,7 +14,7 @@ from . import (
 from .backbones import load_backbone, preparation
 from .datasets import load_dataset
 from .editions import start_chapter
-from .evaluation import confident_mistakes, evaluate, history_table
+from .evaluation import confident_mistakes, evaluate, history_table, linear_probe
 from .freezing import freeze, parts, refresh_batch_norm, unchanged
 from .prefix import cut_points, precompute, split
 
@@ -31,6 +31,7 @@ __all__ = [
     "freeze",
     "freezing",
     "history_table",
+    "linear_probe",
     "load_backbone",
     "load_dataset",
     "parts",

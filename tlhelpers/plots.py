@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
@@ -30,6 +30,7 @@ __all__ = [
     "confusion_matrix",
     "images",
     "learning_curves",
+    "lines",
     "model_diagram",
     "reliability",
 ]
@@ -393,6 +394,89 @@ def learning_curves(
     ax.grid(axis="y", alpha=0.3)
     # Under the axes, where no curve can run behind it.
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, frameon=False, fontsize=_SMALL)
+    return ax
+
+
+def lines(
+    table: pd.DataFrame,
+    *,
+    x: str,
+    y: str,
+    by: str,
+    run: str | None = None,
+    colors: Mapping[str, str] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw one column against another, a line for each group.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        A row for each point.
+    x, y : str
+        Columns of the axes. Texts on x stand in the order of the table.
+    by : str
+        Column that names the group; each has a colour, marker and dash of its own.
+    run : str, optional
+        Column that tells repeated runs (seeds) apart: each is then a line of its own. Without it,
+        points of one group with the same x are drawn as their mean, with a bar from least to most.
+    colors : mapping of str to str, optional
+        A colour for each group.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw. Without it, a new figure is made.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The Axes drawn on; ``ax.set_xscale("log")`` and the like are the caller's.
+
+    Raises
+    ------
+    ValueError
+        If the table is empty or lacks a column, or a group has no colour in `colors`.
+
+    Notes
+    -----
+    Explained in the chapter "Go beyond the article".
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from matplotlib.figure import Figure
+    >>> from tlhelpers import plots
+    >>> table = pd.DataFrame({"images": [1, 2, 1, 2], "s": [1, 2, 5, 9], "side": ["a", "a", "b", "b"]})
+    >>> ax = plots.lines(table, x="images", y="s", by="side", ax=Figure().subplots())
+    >>> [text.get_text() for text in ax.get_legend().get_texts()]
+    ['a', 'b']
+    """
+    _require_columns(table, [x, y, by, *([run] if run else [])], "table")
+    groups = list(dict.fromkeys(table[by]))
+    missing = [group for group in groups if colors is not None and group not in colors]
+    if missing:
+        raise ValueError(f"Expected a colour for each of {groups}, got none for {missing}. Add them.")
+    ax = _axes(ax, (_WIDTH, 3.6))
+    sns.lineplot(
+        table,
+        x=x,
+        y=y,
+        hue=by,
+        style=by,
+        hue_order=groups,
+        style_order=groups,
+        palette=dict(colors) if colors is not None else _COLORBLIND[: len(groups)],
+        markers=["o", "s", "D", "^", "v", "P"][: len(groups)],
+        units=run,
+        estimator=None if run else "mean",
+        errorbar=None if run else ("pi", 100),
+        err_style="bars",
+        sort=pd.api.types.is_numeric_dtype(table[x]),
+        ax=ax,
+    )
+    ax.set_xlabel(x, fontsize=_TEXT)
+    ax.set_ylabel(y, fontsize=_TEXT)
+    ax.tick_params(labelsize=_SMALL)
+    # Under the axes, where no line can run behind it.
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2, frameon=False, fontsize=_SMALL)
     return ax
 
 
