@@ -477,7 +477,7 @@ def main() -> None:
     name, arguments, path = sys.argv[1], json.loads(sys.argv[2]), Path(sys.argv[3])
     if name not in PIECES:
         raise SystemExit(f"piece: expected one of {', '.join(PIECES)}, got {name!r}.")
-    result = PIECES[name](**arguments)
+    result = {**PIECES[name](**arguments), "commit": tl.published.stamp()["commit"]}
     partial = path.with_suffix(f".{os.getpid()}")
     partial.write_text(json.dumps(result))
     partial.replace(path)

@@ -60,3 +60,39 @@ def test_multiply_adds_of_a_dense_layer_and_a_convolution():
     x = keras.layers.GlobalAveragePooling2D()(x)
     model = keras.Model(inputs, keras.layers.Dense(5)(x))
     assert pieces.multiply_adds(model) == 64 * 9 * 3 * 4 + 16 * 9 * 4 + 4 * 5
+
+
+def test_the_race_counts_seconds_from_the_start():
+    side = {
+        "seconds": {"prepare": 1.0, "head prefix": 2.0, "tune prefix": 8.0},
+        "head": {"history": {"val_accuracy": [0.5, 0.6]}, "epochs": [4.0, 5.0]},
+        "tune": {"history": {"val_accuracy": [0.9]}, "epochs": [16.0]},
+    }
+    ours = {"points": [(3.0, 0.8), (6.0, 0.99)]}
+    table = bench._race(side, side, [ours, ours], [ours])
+    plain = table[table.contestant == "article, plain"]
+    assert list(plain.seconds) == [7.0, 12.0, 36.0]
+    assert list(table[table.contestant == "ours"].seed) == [0, 0, 1, 1]
+    assert list(table[table.contestant == "small network, from scratch"].val_accuracy) == [0.8, 0.99]
+
+
+def test_the_watch_looks_four_times_an_epoch_and_its_seconds_do_not_count():
+    import keras
+
+    from benchmarks import pieces
+
+    x, y = np.eye(80, 4, dtype="float32"), np.arange(80) % 2
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, activation="softmax")])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    laps = meter.Laps()
+    watch = pieces._Watch(laps, 8, x, y)
+    looked = []
+    answers = model.predict
+    model.predict = lambda *a, **k: looked.append(meter.time.sleep(0.2)) or answers(*a, **k)
+    began = meter.time.perf_counter()
+    model.fit(x, y, batch_size=10, epochs=2, verbose=0, callbacks=[watch])
+    laps.lap("train")
+    assert len(watch.points) == len(looked) == 8
+    seconds = [point[0] for point in watch.points]
+    assert seconds == sorted(seconds)
+    assert meter.time.perf_counter() - began - laps.seconds["train"] > 8 * 0.2

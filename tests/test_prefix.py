@@ -526,6 +526,22 @@ def test_litert_agrees_with_keras(monkeypatch):
     np.testing.assert_allclose(by_litert, by_keras, atol=1e-5)
 
 
+def test_litert_converts_once_for_training_and_validation_and_again_for_other_weights(monkeypatch):
+    litert_forced(monkeypatch)
+    conversions = []
+    convert = _forward._litert
+    monkeypatch.setattr(_forward, "_litert", lambda *a: conversions.append(a) or convert(*a))
+    prefix, _ = tl.split(residual(), at="c")
+    for images in (some_images(20), some_images(30)):
+        tl.precompute(prefix, images)
+    assert len(conversions) == 1
+    weight = prefix.weights[0]
+    weight.assign(weight + 1)
+    changed = tl.precompute(prefix, some_images(20))
+    assert len(conversions) == 2
+    np.testing.assert_allclose(changed, prefix.predict(some_images(20), verbose=0), atol=1e-5)
+
+
 @pytest.mark.parametrize("wrong", ["other numbers", "not a number", "no conversion"])
 def test_litert_that_is_wrong_is_not_used_and_said(wrong, monkeypatch):
     def converted(prefix, shape):

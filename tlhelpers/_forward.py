@@ -5,16 +5,20 @@ gains over the best compiled Keras pass. It is used only where it agrees with Ke
 call.
 """
 
+import gc
 import importlib.metadata
 import importlib.util
 import os
 import warnings
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 import numpy.typing as npt
+
+from . import cache
 
 __all__ = ["engine", "forward"]
 
@@ -48,7 +52,7 @@ def forward(prefix: keras.Model, images: Array) -> Callable[[Array], Array]:
     if engine(len(images)) == "keras":
         return by_keras
     try:
-        by_litert = _litert(prefix, images.shape[1:])
+        by_litert = _converted(prefix, images.shape[1:])
         sample = images[:: max(1, len(images) // 8)][:8]
         got = by_litert(sample)
     except Exception as error:  # whatever a converter can't take, Keras can
@@ -69,6 +73,21 @@ def _warn(why: str) -> None:
         RuntimeWarning,
         stacklevel=4,
     )
+
+
+# A prefix is mostly run twice, over training and validation images: seconds and memory for one conversion.
+_RUNS: "weakref.WeakKeyDictionary[keras.Model, tuple[str, Callable[[Array], Array]]]" = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def _converted(prefix: keras.Model, shape: tuple[int, ...]) -> Callable[[Array], Array]:
+    """LiteRT's version of the prefix; the last one again, if its weights are still the same."""
+    weights = [keras.ops.convert_to_numpy(weight) for weight in prefix.weights]
+    key = cache.content_key(*weights, prefix.inputs[0].dtype, *shape)
+    if prefix not in _RUNS or _RUNS[prefix][0] != key:
+        _RUNS[prefix] = (key, _litert(prefix, shape))
+    return _RUNS[prefix][1]
 
 
 def _litert(prefix: keras.Model, shape: tuple[int, ...]) -> Callable[[Array], Array]:
@@ -95,6 +114,9 @@ def _litert(prefix: keras.Model, shape: tuple[int, ...]) -> Callable[[Array], Ar
         ).convert()
     finally:
         logger.setLevel(level)
+    # The graph holds every weight once more, in a circle of references that Python breaks only now and then.
+    del constant
+    gc.collect()
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     interpreter = Interpreter(model_content=converted, num_threads=threads)
     input_at = interpreter.get_input_details()[0]["index"]
