@@ -53,8 +53,8 @@ build: env ## build the book from the chapters that were executed last
 serve: ## show the built book on http://localhost:8000
 	$(PY) -m http.server --bind 127.0.0.1 --directory $(OUT)/_build/html $(PORT)
 
-measure: env ## measure what the committed tables lack (minutes a row; can be interrupted)
-	$(PY) tools/measure.py
+measure: env ## measure what the committed tables lack (can be interrupted); TABLE=curve one table
+	$(PY) tools/measure.py $(if $(TABLE),--table $(TABLE))
 
 bench: env ## the benchmarks; ONLY="name ..." some of them, QUICK=1 a tenth of the data
 	$(PY) -m benchmarks $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))

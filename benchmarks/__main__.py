@@ -335,36 +335,44 @@ def main() -> None:
     target = bench.folder / "results.json" if options.quick else ROOT / "benchmarks" / "results.json"
     kept = target.exists() and options.only
     results: dict[str, float] = json.loads(target.read_text()) if kept else {}
-    for name in wanted:
-        print(f"{name}: {(FIGURES[name].__doc__ or '').splitlines()[0]}")
-        found = FIGURES[name](bench)
-        results.update({key: float(f"{value:.5g}") for key, value in found.items()})
-        for key, value in found.items():
-            must, reach = TARGETS.get(key, (None, None))
-            asked = "" if reach is None else f"   must {must}, reach for {reach}"
-            print(f"    {key} = {value:.4g}{asked}")
-        target.write_text(json.dumps(results, indent=1) + "\n")
-    measured = bench.folder if options.quick else ROOT / "book" / "measured"
-    bench.tables["benchmarks"] = pd.DataFrame(
-        [(name, value, *TARGETS.get(name, (None, None))) for name, value in results.items()],
-        columns=["name", "value", "must_reach", "reach_for"],
-    )
-    for name, table in bench.tables.items():
-        table.assign(**stamp).to_csv(measured / f"{name}.csv", index=False, float_format="%.6g")
-    details = {
+    path = target.with_name("details.json")
+    before: Result = json.loads(path.read_text()) if kept and path.exists() else {}
+    # Each figure says when and where it was measured: a later call may add one on another machine.
+    stamps: dict[str, dict[str, str]] = before.get("stamps", {})
+    details: Result = {
         "quick": options.quick,
-        **stamp,
+        "stamps": stamps,
         "python": platform.python_version(),
         "versions": {
             name: importlib.metadata.version(name)
             for name in ("tensorflow", "keras", "numpy", "ai-edge-litert")
         },
-        "measurements": bench.used,
+        "measurements": before.get("measurements", {}),
     }
-    path = target.with_name("details.json")
-    before = json.loads(path.read_text()) if path.exists() and options.only else {}
-    details["measurements"] = {**before.get("measurements", {}), **bench.used}
-    path.write_text(json.dumps(details, indent=1) + "\n")
+    for name in wanted:
+        print(f"{name}: {(FIGURES[name].__doc__ or '').splitlines()[0]}")
+        found = FIGURES[name](bench)
+        results.update({key: float(f"{value:.5g}") for key, value in found.items()})
+        stamps.update(dict.fromkeys(found, stamp))
+        for key, value in found.items():
+            must, reach = TARGETS.get(key, (None, None))
+            asked = "" if reach is None else f"   must {must}, reach for {reach}"
+            print(f"    {key} = {value:.4g}{asked}")
+        details["measurements"].update(bench.used)
+        target.write_text(json.dumps(results, indent=1) + "\n")
+        path.write_text(json.dumps(details, indent=1) + "\n")
+    measured = bench.folder if options.quick else ROOT / "book" / "measured"
+    bench.tables["benchmarks"] = pd.DataFrame(
+        [
+            (name, value, *TARGETS.get(name, (None, None)), *stamps[name].values())
+            for name, value in results.items()
+        ],
+        columns=["name", "value", "must_reach", "reach_for", *stamp],
+    )
+    for name, table in bench.tables.items():
+        # The table of figures has its stamps; the others were made just now.
+        table = table if name == "benchmarks" else table.assign(**stamp)
+        table.to_csv(measured / f"{name}.csv", index=False, float_format="%.6g")
     missed = []
     for name, value in results.items():
         must = TARGETS.get(name, (None, None))[0]

@@ -33,6 +33,7 @@ def test_the_published_value_agrees_and_one_beyond_the_tolerance_does_not(name, 
     [
         ("head_validation_accuracy", "refreshed_validation_accuracy"),
         ("refreshed_test_accuracy", "the article"),
+        ("our_test_accuracy", "the article"),
     ],
 )
 def test_competing_values_do_not_pass_for_one_another(one, other):

@@ -185,7 +185,8 @@ def glue(name: str, value: float | int | str) -> None:
     name
         What the prose calls it.
     value
-        A setting or a count; a result goes through `check`, which glues it too.
+        A setting, a count, or a value of a stamped table; a result of this run goes through `check`,
+        which glues it too.
 
     Examples
     --------

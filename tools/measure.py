@@ -3,17 +3,19 @@
     python tools/measure.py
 
 Runs, in the current edition, the article's recipe with several seeds and three readings of "the last few
-layers", and the studies of `measure_beyond`. Each finished run is appended to a table in book/measured (so
-an interrupted call goes on where it stopped; delete rows to measure them again). Then book/published.toml
-is written from these tables.
+layers", and the studies of `measure_beyond` and `measure_readouts`; `--table NAME` runs one of these alone.
+Each finished run is appended to a table in book/measured (so an interrupted call goes on where it stopped;
+delete rows to measure them again). Then book/published.toml is written from these tables.
 """
 
 import argparse
 import time
 from pathlib import Path
+from types import ModuleType
 
 import keras
 import measure_beyond
+import measure_readouts
 import pandas as pd
 
 import tlhelpers as tl
@@ -21,6 +23,8 @@ import tlhelpers as tl
 BOOK = Path(__file__).parent.parent / "book"
 FINE_TUNING = BOOK / "measured" / "fine_tuning.csv"
 BEYOND = BOOK / "measured" / "beyond.csv"
+STUDIES: dict[str, ModuleType] = {"beyond": measure_beyond, "readouts": measure_readouts}
+"""Tables of which each row is measured by itself: modules with `KEYS`, `wanted` and `run`."""
 SEEDS = (0, 1, 2)
 CHOICES = (100, 134, 151)
 """First layer that trains: from block 11 on (a tutorial's choice), the last twenty, the last three."""
@@ -28,22 +32,27 @@ CHOICES = (100, 134, 151)
 
 def main() -> None:
     """Measure what the table lacks, then write the published values."""
-    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--table", choices=["fine_tuning", *STUDIES], help="only this one of book/measured")
+    only = parser.parse_args().table
     edition = tl.editions.current()
     print(f"{edition.name} edition: {edition.reason}")
     # The other two choices get one seed in the full edition: each run there takes minutes.
     wanted = [(tl.recipes.TRAIN_FROM, seed) for seed in SEEDS]
     others = SEEDS if edition.name == "pocket" else SEEDS[:1]
     wanted += [(choice, seed) for choice in CHOICES if choice != tl.recipes.TRAIN_FROM for seed in others]
-    for train_from, seed in wanted:
+    for train_from, seed in wanted if only in (None, "fine_tuning") else []:
         if not _have(FINE_TUNING, edition=edition.name, train_from=train_from, seed=seed):
             print(f"layers {train_from} and up, seed {seed} ...", flush=True)
             _append(FINE_TUNING, _run(edition, train_from, seed))
-    for study, setting, seed in measure_beyond.wanted(edition):
-        if not _have(BEYOND, edition=edition.name, study=study, setting=setting, seed=seed):
-            print(f"{study}: {setting}, seed {seed} ...", flush=True)
-            _append(BEYOND, measure_beyond.run(edition, study, setting, seed))
-    write_published(pd.read_csv(FINE_TUNING), pd.read_csv(BEYOND), BOOK / "published.toml")
+    for name, study in STUDIES.items():
+        for values in study.wanted(edition) if only in (None, name) else []:
+            path, row = BOOK / "measured" / f"{name}.csv", dict(zip(study.KEYS, values, strict=True))
+            if not _have(path, edition=edition.name, **row):
+                print(f"{name}: {', '.join(map(str, values))} ...", flush=True)
+                _append(path, study.run(edition, *values))
+    if only in (None, "fine_tuning", "beyond"):
+        write_published(pd.read_csv(FINE_TUNING), pd.read_csv(BEYOND), BOOK / "published.toml")
 
 
 def _have(path: Path, **row: object) -> bool:

@@ -14,6 +14,7 @@ import pandas as pd
 import tlhelpers as tl
 
 SEEDS = (0, 1, 2)
+KEYS = ("study", "setting", "seed")
 DIGITS = 6_000
 RATES = (0.0005, 0.002, 0.008, 0.032)
 
