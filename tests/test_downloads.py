@@ -474,9 +474,12 @@ def test_weights_that_are_no_weights(mirror):
 
 
 @pytest.mark.parametrize("name", list(downloads.RESOURCES))
-def test_the_real_files(full_data, monkeypatch, name):
-    monkeypatch.setenv("TLHELPERS_DATA", str(full_data))
-    assert downloads.fetch(name) == full_data / name
+def test_the_real_files(full_data, name):
+    resource = downloads.RESOURCES[name]
+    here = [full_data / each for each in (name, *resource.also) if (full_data / each).is_file()]
+    if not here:
+        pytest.skip(f"needs {' or '.join((name, *resource.also))} in TLHELPERS_DATA")
+    assert downloads.fetch(name) == here[0]
     assert re.search(r"official|rebuilt|verified", downloads.describe(name))
 
 
@@ -487,7 +490,7 @@ def test_describe_tells_the_variants_apart(register, mirror):
     register()
     assert downloads.describe(NAME) == "thing.bin: not on this machine yet"
     (mirror / NAME).write_bytes(BODY)
-    digest = downloads._sha256(mirror / NAME)
+    digest = downloads._digest(mirror / NAME)
     assert (
         downloads.describe(NAME)
         == f"thing.bin: sha256 {digest[:8]}..., bytes verified; official digest unknown"

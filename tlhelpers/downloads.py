@@ -12,19 +12,27 @@ bytes and in time, and appear in the cache folder whole or not at all.
 from __future__ import annotations
 
 import contextlib
+import csv
+import functools
 import hashlib
+import importlib.resources
+import io
 import os
 import struct
+import sys
+import tarfile
 import threading
 import warnings
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import urlsplit
 
 import numpy as np
+import numpy.typing as npt
 
 from tlhelpers import cache
 from tlhelpers._errors import unknown_name
@@ -33,6 +41,8 @@ __all__ = ["RESOURCES", "DownloadError", "Resource", "data_folder", "describe", 
 
 STALL_S = 30.0  # no byte for so long: the connection counts as dead
 DEADLINE_S = 1800.0  # one download never takes longer, however slowly bytes trickle in
+
+ANNOUNCED_BYTES = 50_000_000  # a longer download says its size before it starts
 
 _CHUNK = 1 << 16  # bytes of a download at a time
 
@@ -67,8 +77,13 @@ class Resource:
         Of the official file; None where nobody has established it.
     size : int or None
         Of the official file, in bytes, where known.
+    md5 : str or None
+        Of the official file, where its makers publish this and no SHA-256.
     variants : mapping of str to str
         SHA-256 of files that are known *not* to be the official one, to a description of each.
+    also : tuple of str
+        Names under which the mirror folder may hold the same content in another file; looked for
+        where it has no ``filename``. ``check`` takes each of them.
     """
 
     filename: str
@@ -80,7 +95,9 @@ class Resource:
     content: str
     sha256: str | None = None
     size: int | None = None
+    md5: str | None = None
     variants: Mapping[str, str] = field(default_factory=dict)
+    also: tuple[str, ...] = ()
 
 
 # MD5 of the four uncompressed files of the original MNIST distribution, header included.
@@ -172,6 +189,207 @@ def _texts(values: Iterable[Any]) -> list[str]:
     return [value.decode() if isinstance(value, bytes) else str(value) for value in values]
 
 
+@functools.cache
+def flower_rows() -> tuple[dict[str, str], ...]:
+    """List the photos of the data set "flowers" in its order, with what their licence asks for.
+
+    Returns
+    -------
+    tuple of dict
+        One for each photo: ``file`` (class folder and name), ``author``, ``url``, ``licence``,
+        ``source_git_blob`` (SHA-1 of the original file as git hashes it) and ``change``.
+
+    Examples
+    --------
+    >>> len(flower_rows()), flower_rows()[0]["licence"]
+    (1000, 'CC BY 2.0')
+    """
+    table = importlib.resources.files("tlhelpers") / "flowers_ccby.csv"
+    return _rows(table.read_bytes())
+
+
+def _rows(table: bytes) -> tuple[dict[str, str], ...]:
+    return tuple(csv.DictReader(io.StringIO(table.decode("utf-8"), newline="")))
+
+
+def flower_photos(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Give the photos of the data set "flowers" out of either archive, one after another.
+
+    Members are read by exact name, and nothing is written to disk.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        ``flower_photos.tgz``, or the small zip archive of the photos already cropped.
+
+    Yields
+    ------
+    int, bytes
+        Position in :func:`flower_rows`, and a JPEG file; in the order of the archive.
+
+    Raises
+    ------
+    ValueError
+        A photo is missing, or is not the one meant.
+
+    Examples
+    --------
+    >>> for position, jpeg in flower_photos(fetch("flower_photos.tgz")):  # doctest: +SKIP
+    ...     print(flower_rows()[position]["file"], len(jpeg))
+    """
+    return _photos_in_tar(path) if _is_gzip(path) else _photos_in_zip(path)
+
+
+def _is_gzip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"\x1f\x8b"
+
+
+def _photos_in_tar(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Pick the photos out of the official archive, each by the hash of its bytes."""
+    wanted = {f"flower_photos/{row['file']}": position for position, row in enumerate(flower_rows())}
+    total = len(wanted)
+    with tarfile.open(path, "r|gz") as archive:  # a stream: one member in memory at a time
+        for member in archive:
+            if member.offset_data + member.size > 400_000_000:  # the real one holds 230 MB
+                raise ValueError("expected about 230 MB of photos, got over 400 MB")
+            if member.name not in wanted or not member.isfile():
+                continue
+            file = archive.extractfile(member)
+            data = file.read() if file is not None else b""
+            position = wanted.pop(member.name)
+            expected = flower_rows()[position]["source_git_blob"]
+            digest = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+            if digest != expected:
+                raise ValueError(f"expected {member.name} with git blob hash {expected}, got {digest}")
+            yield position, data
+    if wanted:
+        raise ValueError(
+            f"expected {total:,} photos, got {total - len(wanted):,}; one that is missing is {min(wanted)}"
+        )
+
+
+def _photos_in_zip(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Read the archive of cropped photos, which carries its own table of attributions."""
+    table = "ATTRIBUTION.csv"
+    files = [row["file"] for row in flower_rows()]
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        names = Counter(member.filename for member in members)
+        for trouble, those in (
+            ("without", Counter([*files, table]) - names),
+            ("with", names - Counter([*files, table])),
+        ):
+            if those:
+                raise ValueError(
+                    f"expected {len(files):,} photos and {table}, got an archive {trouble} {min(those)}"
+                )
+        unpacked = sum(member.file_size for member in members)
+        if unpacked > 40_000_000:  # the known one is 9 MB; do not unpack a bomb
+            raise ValueError(f"expected about 9 MB of photos, got {unpacked:,} bytes")
+        if _rows(archive.read(table)) != flower_rows():
+            raise ValueError(f"expected the {table} of this package in it, got another")
+        for position, file in enumerate(files):
+            yield position, archive.read(file)
+
+
+def _check_flowers(path: Path) -> None:
+    """Check that all photos are there: original bytes by hash, cropped ones by name and size."""
+    from PIL import Image
+
+    original = _is_gzip(path)
+    for position, data in flower_photos(path):
+        file = flower_rows()[position]["file"]
+        with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
+            if not original and (image.mode, image.size) != ("RGB", (160, 160)):
+                raise ValueError(
+                    f"expected {file} to be RGB of 160 by 160 pixels, got {image.mode} of "
+                    f"{image.width} by {image.height}"
+                )
+
+
+# Number of images, and SHA-256 over the sorted keys (see pneumonia_parts) of each split.
+_PNEUMONIA = {
+    "train": (4708, "6923939e3f9b3720eb277351f5d43b9aabc0db319e6a88f88493708552dc443f"),
+    "val": (524, "3a8657e17f07683f25843b4cebdb51338e3f2935f42efceaf81baebf9c22baed"),
+    "test": (624, "ad56f18c4e0d7e655b399a0bfa31ce2a8d1233fe95a6616c519b223657f45354"),
+}
+_PNEUMONIA_MD5 = "28209eda62fecd6e6a2d98b1501bb15f"  # by MedMNIST, medmnist/info.py, 3.0.2
+
+
+def pneumonia_parts(path: Path) -> dict[str, tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]]:
+    """Read PneumoniaMNIST in an order that depends on the images alone.
+
+    The official file and the rebuilt one hold the same images in different orders. Sorted by a key,
+    the SHA-256 of an image's bytes followed by its label's, both come out alike; and as a hash knows
+    nothing of what an image shows, classes are mixed.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        An ``.npz`` file with MedMNIST's array names.
+
+    Returns
+    -------
+    dict of str to (numpy.ndarray, numpy.ndarray)
+        For "train", "val" and "test": images uint8 (n, 28, 28) and labels uint8 (n,).
+
+    Raises
+    ------
+    ValueError
+        Arrays are missing, or of another shape, type or range.
+
+    Examples
+    --------
+    >>> images, labels = pneumonia_parts(fetch("pneumoniamnist.npz"))["val"]  # doctest: +SKIP
+    >>> images.shape, labels.shape  # doctest: +SKIP
+    ((524, 28, 28), (524,))
+    """
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > 6_000_000:  # the real one is 4.6 MB; do not unpack a bomb
+        raise ValueError(f"expected about 4.6 MB of arrays, got {unpacked:,} bytes")
+    parts = {}
+    with np.load(path, allow_pickle=False) as arrays:
+        expected = {f"{part}_{kind}" for part in _PNEUMONIA for kind in ("images", "labels")}
+        if missing := sorted(expected - set(arrays.files)):
+            raise ValueError(f"expected the arrays {sorted(expected)}, got none named {missing}")
+        for part, (n, _) in _PNEUMONIA.items():
+            images, labels = arrays[f"{part}_images"], arrays[f"{part}_labels"]
+            for kind, array, shape in (("images", images, (n, 28, 28)), ("labels", labels, (n, 1))):
+                if array.dtype != np.uint8 or array.shape != shape:
+                    raise ValueError(
+                        f"expected {part}_{kind} to be uint8 {shape}, got {array.dtype} {array.shape}"
+                    )
+            if labels.max() > 1:
+                raise ValueError(f"expected {part}_labels of 0 and 1, got {labels.max()}")
+            order = np.argsort(_pneumonia_keys(images, labels))
+            parts[part] = (images[order], labels[order, 0])
+    return parts
+
+
+def _pneumonia_keys(images: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]) -> list[str]:
+    pairs = zip(images, labels, strict=True)
+    return [hashlib.sha256(image.tobytes() + label.tobytes()).hexdigest() for image, label in pairs]
+
+
+def _check_pneumonia(path: Path) -> None:
+    """Compare images and labels with those known, in whatever order the file holds them."""
+    official = _digest(path, "md5") == _PNEUMONIA_MD5
+    for part, (images, labels) in pneumonia_parts(path).items():
+        expected = _PNEUMONIA[part][1]
+        digest = hashlib.sha256("".join(_pneumonia_keys(images, labels)).encode()).hexdigest()
+        if digest == expected:
+            continue
+        found = (
+            f"expected the images and labels of {part} with digest {expected[:16]}..., got {digest[:16]}..."
+        )
+        if not official:
+            raise ValueError(found)
+        # What its makers publish is right by definition, but the reader's figures will differ.
+        warnings.warn(f"{path.name} is the official file, yet {found}", stacklevel=2)
+
+
 _KERAS = "https://storage.googleapis.com/tensorflow"
 
 #: Every file that can be fetched, by name.
@@ -208,6 +426,47 @@ RESOURCES: dict[str, Resource] = {
                     "mode, other BatchNorm numbers"
                 ),
             },
+        ),
+        Resource(
+            filename="flower_photos.tgz",
+            urls=("https://storage.googleapis.com/download.tensorflow.org/example_images/flower_photos.tgz",),
+            check=_check_flowers,
+            licence="CC BY 2.0 for each photo; name its author where you show it",
+            source=(
+                "1,000 of the photos in tf_flowers, collected from Flickr by the TensorFlow team; authors in "
+                "the package's flowers_ccby.csv"
+            ),
+            max_bytes=240_000_000,
+            content="the presence of the 1,000 photos, each by the hash of its original file,",
+            # As TensorFlow Datasets records them (tf_flowers, checksums.tsv).
+            sha256="4c54ace7911aaffe13a365c34f650e71dd5bf1be0a58b464e5a7183e3e595d9c",
+            size=228_813_984,
+            variants={
+                "af1fb06bdaaf7f153519afc798d1c78d8b6215572eb1b4f05f07ac78fc2decd7": (
+                    "not the official file: the 1,000 photos cropped to 160 pixels and saved as JPEG once "
+                    "more"
+                ),
+            },
+            also=("flowers_ccby_160px_1000.zip",),
+        ),
+        Resource(
+            filename="pneumoniamnist.npz",
+            urls=("https://zenodo.org/records/10519652/files/pneumoniamnist.npz?download=1",),
+            check=_check_pneumonia,
+            licence="CC BY 4.0",
+            source=(
+                "PneumoniaMNIST of MedMNIST v2 (Yang et al. 2023), made from the chest X-rays of Kermany et "
+                "al. (2018)"
+            ),
+            max_bytes=6_000_000,
+            content="images and labels of each split, in any order,",
+            md5=_PNEUMONIA_MD5,
+            variants={
+                "894d69a682023928bc3aeb84a25bbd647992600f53fffe1b503c9eb543eead80": (
+                    "rebuilt, not the official file: its images in another order, which does not matter here"
+                ),
+            },
+            also=("pneumoniamnist_rebuilt.npz",),
         ),
     )
 }
@@ -267,6 +526,7 @@ def find(name: str) -> Path | None:
     -------
     pathlib.Path or None
         A verified file in the mirror folder, else in the cache folder; None where neither has it.
+        In the mirror folder it may go by one of the resource's other names.
 
     Raises
     ------
@@ -288,15 +548,17 @@ def find(name: str) -> Path | None:
     """
     resource = _resource(name)
     mirror = data_folder()
-    if mirror is not None and (mirror / resource.filename).is_file():
-        path = mirror / resource.filename
-        try:
-            _verify(resource, path)
-        except ValueError as error:
-            raise DownloadError(
-                f"{path}: {error}; replace or remove that file in the folder that TLHELPERS_DATA names"
-            ) from error
-        return path
+    if mirror is not None:
+        for path in (mirror / filename for filename in (resource.filename, *resource.also)):
+            if not path.is_file():
+                continue
+            try:
+                _verify(resource, path)
+            except ValueError as error:
+                raise DownloadError(
+                    f"{path}: {error}; replace or remove that file in the folder that TLHELPERS_DATA names"
+                ) from error
+            return path
     path = cache.cache_folder() / resource.filename
     try:
         _verify(resource, path)
@@ -341,8 +603,7 @@ def fetch(name: str) -> Path:
     >>> fetch("minst.npz")
     Traceback (most recent call last):
         ...
-    LookupError: unknown file 'minst.npz': expected one of 'mnist.npz', 'mobilenet_v2_1.00_224_no_top.h5'; \
-did you mean 'mnist.npz'?
+    LookupError: unknown file 'minst.npz': expected one of ...; did you mean 'mnist.npz'...?
     """
     resource = _resource(name)
     found = find(name)
@@ -388,17 +649,18 @@ def describe(name: str) -> str:
     path = find(name)
     if path is None:
         return f"{name}: not on this machine yet"
-    digest = _sha256(path)
-    if digest == resource.sha256:
-        return f"{name}: sha256 {digest[:8]}..., the official file"
+    digest = _digest(path)
+    read = f"{path.name}: sha256 {digest[:8]}..."
+    if digest == resource.sha256 or (resource.md5 and _digest(path, "md5") == resource.md5):
+        return f"{read}, the official file"
+    official = resource.sha256 or resource.md5
     if digest in resource.variants:
         known = resource.variants[digest]
-    elif resource.sha256 is not None:
+    elif official:
         known = f"same content as the official file in another container ({resource.content} verified)"
     else:
         known = f"{resource.content} verified"
-    unknown = "" if resource.sha256 else "; official digest unknown"
-    return f"{name}: sha256 {digest[:8]}..., {known}{unknown}"
+    return f"{read}, {known}{'' if official else '; official digest unknown'}"
 
 
 _verified: set[tuple[str, str, int, int, int]] = set()
@@ -417,16 +679,16 @@ def _verify(resource: Resource, path: Path) -> None:
     except Exception as error:  # a broken file makes zip, HDF5 and numpy fail in many ways
         digest = ""
         with contextlib.suppress(OSError):
-            digest = f" with sha256 {_sha256(path)[:16]}..."
+            digest = f" with sha256 {_digest(path)[:16]}..."
         raise ValueError(
             f"wrong content: {str(error) or type(error).__name__} (got {state.st_size:,} bytes{digest})"
         ) from error
     _verified.add(known)
 
 
-def _sha256(path: Path) -> str:
+def _digest(path: Path, kind: str = "sha256") -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, kind).hexdigest()
 
 
 # -- downloading ---------------------------------------------------------------------------------
@@ -453,6 +715,14 @@ class _BoundedFile:
 def _download_any(resource: Resource, path: Path) -> None:
     """Put the verified file at ``path`` from the first address that serves it."""
     failures = []
+    expected_bytes = resource.size or resource.max_bytes
+    if expected_bytes > ANNOUNCED_BYTES:
+        print(
+            f"{resource.filename}: about {expected_bytes / 1e6:,.0f} MB will be downloaded from "
+            f"{urlsplit(resource.urls[0]).hostname}, once, and kept in the cache folder.",
+            file=sys.stderr,
+            flush=True,
+        )
     for url in resource.urls:
         with cache.atomic_file(path) as temporary:
             path.unlink(missing_ok=True)  # whatever lies there has other content
