@@ -55,12 +55,22 @@ def test_wrong_requests_say_what_to_do(name, options, error, message):
         tl.load_backbone(name, **options)
 
 
-@pytest.mark.parametrize("shape", [(28, 28), (8, 8), (40, 30, 3)])
-def test_preparation_gives_three_channels_from_zero_to_one(shape):
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [
+        ((28, 28), 64),
+        ((28, 28), 96),
+        ((8, 8), 48),
+        ((40, 30, 3), 48),
+        ((160, 160, 3), 64),
+        ((160, 160, 3), 96),
+    ],
+)
+def test_preparation_gives_three_channels_from_zero_to_one(shape, size):
     raw = np.random.default_rng(0).integers(0, 256, (5, *shape), dtype="uint8")
     raw[0], raw[1] = 0, 255
-    prepared = tl.preparation(shape, image_size=48).predict(raw, verbose=0)
-    assert prepared.shape == (5, 48, 48, 3)
+    prepared = tl.preparation(shape, image_size=size).predict(raw, verbose=0)
+    assert prepared.shape == (5, size, size, 3)
     assert prepared.dtype == np.float32
     assert (prepared[0] == 0).all()
     np.testing.assert_allclose(prepared[1], 1, atol=1e-6)

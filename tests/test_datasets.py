@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import io
+import tarfile
+import zipfile
+from importlib import resources
+
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.datasets import load_digits
 
 from tlhelpers import datasets, downloads
-from tlhelpers.datasets import check_images, load_dataset, overlap
+from tlhelpers.datasets import attribution, check_images, credit_line, load_dataset, overlap
 
 SPLITS = ("train", "validation", "test")
 
@@ -125,11 +133,244 @@ def test_a_split_checks_what_it_is_made_of():
         datasets.Split(images, labels[:1], indices)
     with pytest.raises(ValueError, match=r"indices: expected shape \(2,\), got \(1,\)"):
         datasets.Split(images, labels, indices[:1])
+    with pytest.raises(ValueError, match=r"\(n, height, width, 3\), got \(2, 3, 3, 1\); drop the last axis"):
+        datasets.Split(images[..., None], labels, indices)
+    with pytest.raises(ValueError, match="expected 1 or 3 channels"):
+        datasets.Split(np.zeros((2, 3, 3, 4), np.uint8), labels, indices)
+    with pytest.raises(ValueError, match="expected uint8 values"):
+        datasets.Split(np.zeros((2, 3, 3, 3)), labels, indices)
+
+
+def test_a_split_of_colour_images():
+    images = np.zeros((2, 4, 5, 3), np.uint8)
+    split = datasets.Split(images, np.zeros(2, np.int64), np.arange(2))
+    assert split.images.shape == (2, 4, 5, 3)
+    with pytest.raises(ValueError, match="read-only"):
+        split.images[0] = 1
+
+
+def test_the_splits_of_a_data_set_hold_images_of_one_shape(digits):
+    other = datasets.Split(np.zeros((2, 8, 8, 3), np.uint8), np.zeros(2, np.int64), np.arange(2))
+    with pytest.raises(ValueError, match=r"expected images of one shape in all splits, got .*\(8, 8, 3\)"):
+        dataclasses.replace(digits, test=other)
 
 
 def test_the_card_says_what_a_page_needs(digits):
     for words in ("8 by 8", "1,000 train, 297 validation, 500 test", "CC BY 4.0", "Alpaydin", "small set"):
         assert words in digits.card
+
+
+# -- flowers -------------------------------------------------------------------------------------
+
+
+def shade(position, size):
+    """A photo of one colour that spells out its position: red counts tens, green the rest."""
+    colour = (position // 10 * 2, position % 10 * 20, 77)
+    file = io.BytesIO()
+    Image.new("RGB", size, colour).save(file, "JPEG", quality=95, subsampling=0)
+    return file.getvalue()
+
+
+@pytest.fixture
+def mirror(tmp_path, monkeypatch):
+    monkeypatch.setenv("TLHELPERS_DATA", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def small_archive():
+    """The small archive, its photos replaced."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for position, row in enumerate(downloads.flower_rows()):
+            archive.writestr(row["file"], shade(position, (160, 160)))
+        archive.writestr("ATTRIBUTION.csv", (resources.files("tlhelpers") / "flowers_ccby.csv").read_bytes())
+    return file.getvalue()
+
+
+def check_flowers(flowers):
+    rows = downloads.flower_rows()
+    assert flowers.class_names == ("daisy", "dandelion", "roses", "sunflowers", "tulips")
+    for name, size in zip(SPLITS, (650, 150, 200), strict=True):
+        split = getattr(flowers, name)
+        assert (split.images.shape, split.images.dtype) == ((size, 160, 160, 3), np.uint8)
+        assert np.bincount(split.labels).tolist() == [size // 5] * 5
+        folders = [rows[i]["file"].split("/")[0] for i in split.indices]
+        assert folders == [flowers.class_names[label] for label in split.labels]
+        colours = split.images.mean(axis=(1, 2))
+        expected = np.stack([split.indices // 10 * 2, split.indices % 10 * 20, np.full(size, 77)], axis=1)
+        assert np.abs(colours - expected).max() < 3
+    indices = np.concatenate([getattr(flowers, name).indices for name in SPLITS])
+    assert np.array_equal(np.sort(indices), np.arange(1000))
+
+
+def test_flowers_out_of_the_small_archive(mirror, small_archive):
+    (mirror / "flowers_ccby_160px_1000.zip").write_bytes(small_archive)
+    flowers = load_dataset("flowers")
+    check_flowers(flowers)
+    again = load_dataset("flowers", limit=3)
+    assert np.array_equal(again.test.indices, flowers.test.indices[:3])
+    assert np.array_equal(again.test.images, flowers.test.images[:3])
+    assert flowers.test.indices[:5].tolist() == [403, 621, 555, 776, 79]
+    for words in (
+        "colour images of 160 by 160",
+        "650 train, 150 validation, 200 test",
+        "20.0% each",
+        "CC BY 2.0",
+        "Read here: flowers_ccby_160px_1000.zip",
+    ):
+        assert words in flowers.card
+
+
+def test_flowers_out_of_the_official_archive(mirror, monkeypatch):
+    rows, file = [], io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz", compresslevel=1) as archive:
+        for position, row in reversed(list(enumerate(downloads.flower_rows()))):
+            data = shade(position, ((240, 180), (180, 240), (320, 320))[position % 3])
+            info = tarfile.TarInfo(f"flower_photos/{row['file']}")
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+            blob = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+            rows.insert(0, row | {"source_git_blob": blob})
+    monkeypatch.setattr(downloads, "flower_rows", lambda: tuple(rows))
+    (mirror / "flower_photos.tgz").write_bytes(file.getvalue())
+    flowers = load_dataset("flowers")
+    check_flowers(flowers)
+    assert "Read here: flower_photos.tgz" in flowers.card
+
+
+def test_a_photo_is_cropped_in_the_middle():
+    def photo(size, box):
+        image = Image.new("RGB", size, "black")
+        image.paste("white", box)
+        file = io.BytesIO()
+        image.save(file, "JPEG", quality=95)
+        return file.getvalue()
+
+    for size, middle in (((400, 200), (100, 0, 300, 200)), ((200, 400), (0, 100, 200, 300))):
+        square = datasets._square(photo(size, middle))
+        assert square.shape == (160, 160, 3)
+        assert square[5:-5, 5:-5].min() > 240
+
+
+def test_a_photo_of_the_right_size_stays_as_it_is():
+    noise = np.random.default_rng(0).integers(0, 256, (160, 160, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise).save(file, "JPEG")
+    assert np.array_equal(datasets._square(file.getvalue()), np.asarray(Image.open(file)))
+
+
+def test_attribution_follows_what_is_shown():
+    rows = downloads.flower_rows()
+    table = attribution([500, 3, 500])
+    assert table.index.tolist() == [500, 3]
+    assert table["author"].tolist() == [rows[500]["author"], rows[3]["author"]]
+    assert list(table.columns) == ["file", "author", "url", "licence", "change"]
+    split = datasets.Split(np.zeros((2, 160, 160, 3), np.uint8), np.zeros(2, np.int64), np.array([7, 999]))
+    assert attribution(split).index.tolist() == [7, 999]
+
+
+@pytest.mark.parametrize(
+    ("shown", "message"),
+    [
+        ([], r"indices: expected whole numbers, shape \(n,\), got float64 \(0,\)"),
+        ([1.0], "indices: expected whole numbers"),
+        ([[1]], "indices: expected whole numbers"),
+        ([True], "indices: expected whole numbers"),
+        ([3, 1000], "indices: expected 0 to 999, got 3 to 1000"),
+        ([-1], "indices: expected 0 to 999, got -1 to -1"),
+    ],
+)
+def test_attribution_of_what_is_no_flower(shown, message):
+    with pytest.raises(ValueError, match=message):
+        attribution(shown)
+
+
+def test_attribution_of_another_data_set(digits):
+    with pytest.raises(ValueError, match=r"expected a split of the flowers, .* got \(500, 8, 8\)"):
+        credit_line(digits.test)
+
+
+def test_a_credit_line_links_every_author_and_keeps_markdown_out_of_names(monkeypatch):
+    rows = [dict(downloads.flower_rows()[i]) for i in range(3)]
+    rows[1]["author"] = "a_b [c] *d*"
+    monkeypatch.setattr(downloads, "flower_rows", lambda: tuple(rows))
+    line = credit_line([1, 0])
+    first, second, licence = line.replace("; ", ", ").split(", ")[:3]
+    assert first == rf"Photos: [a\_b \[c\] \*d\*]({rows[1]['url']})"
+    assert second == f"[{rows[0]['author']}]({rows[0]['url']})"
+    assert licence.startswith("[CC BY 2.0](")
+    assert line.endswith("; centre-cropped, resized to 160x160.")
+
+
+def real(full_data, name):
+    resource = downloads.RESOURCES[name]
+    if downloads.find(name) is None:
+        pytest.skip(f"needs {' or '.join((name, *resource.also))} in TLHELPERS_DATA")
+
+
+def test_the_real_flowers(full_data):
+    real(full_data, "flower_photos.tgz")
+    flowers = load_dataset("flowers")
+    assert [overlap(flowers.train, flowers.test), overlap(flowers.train, flowers.validation)] == [0, 0]
+    assert overlap(flowers.validation, flowers.test) == 0
+    # What the note says.
+    assert len({image.tobytes() for image in flowers.train.images}) == len(flowers.train) - 1
+    authors = set(attribution(flowers.train)["author"])
+    assert attribution(flowers.test)["author"].isin(authors).sum() == 85
+    # Photos, not noise or one colour: neighbours differ little, photos as a whole do not.
+    images = flowers.test.images.astype(float)
+    assert np.abs(np.diff(images, axis=1)).mean() < 20 < images.std()
+
+
+# -- chest X-rays --------------------------------------------------------------------------------
+
+
+def test_the_real_pneumonia(full_data):
+    real(full_data, "pneumoniamnist.npz")
+    xrays = load_dataset("pneumonia")
+    assert [len(getattr(xrays, name)) for name in SPLITS] == [4708, 524, 624]
+    assert xrays.train.images.shape == (4708, 28, 28)
+    assert [np.bincount(getattr(xrays, name).labels).tolist() for name in SPLITS] == [
+        [1214, 3494],
+        [135, 389],
+        [234, 390],
+    ]
+    indices = np.concatenate([getattr(xrays, name).indices for name in SPLITS])
+    assert np.array_equal(indices, np.arange(5856))
+    for words in (
+        "grey images of 28 by 28",
+        "train normal 25.8%, pneumonia 74.2%",
+        "CC BY 4.0",
+        "Read here: ",
+    ):
+        assert words in xrays.card
+    # What the note says.
+    assert overlap(xrays.train, xrays.validation) == 8
+    assert overlap(xrays.test, xrays.train) == overlap(xrays.test, xrays.validation) == 0
+    repeated = [
+        len(getattr(xrays, name)) - len({x.tobytes() for x in getattr(xrays, name).images}) for name in SPLITS
+    ]
+    assert repeated == [18, 0, 3]
+    # Sorted by a hash, the classes are mixed: a short piece has about their shares.
+    assert abs(load_dataset("pneumonia", limit=300).train.labels.mean() - 0.742) < 0.08
+
+
+def test_pneumonia_takes_the_order_of_its_reader(monkeypatch):
+    images = np.arange(6 * 4, dtype=np.uint8).reshape(6, 2, 2)
+    labels = np.array([0, 1, 1, 0, 1, 0], np.uint8)
+    cuts = {"train": slice(0, 3), "val": slice(3, 5), "test": slice(5, 6)}
+    parts = {part: (images[cut], labels[cut]) for part, cut in cuts.items()}
+    monkeypatch.setattr(downloads, "fetch", lambda name: name)
+    monkeypatch.setattr(downloads, "pneumonia_parts", lambda path: parts)
+    xrays = load_dataset("pneumonia")
+    for name, cut in zip(SPLITS, cuts.values(), strict=True):
+        split = getattr(xrays, name)
+        assert np.array_equal(split.images, images[cut])
+        assert np.array_equal(split.labels, labels[cut])
+        assert split.indices.tolist() == list(range(6))[cut]
+    assert load_dataset("pneumonia", limit=1).validation.indices.tolist() == [3]
+    assert xrays.class_names == ("normal", "pneumonia")
 
 
 IMAGES = np.full((4, 8, 8), 200, np.uint8)

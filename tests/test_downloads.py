@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import dataclasses
 import errno
+import hashlib
+import io
 import re
 import subprocess
 import sys
+import tarfile
 import threading
+import warnings
+import zipfile
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,6 +22,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from PIL import Image
 
 from tlhelpers import downloads
 
@@ -31,6 +39,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.gets: list[str] = []
+        self.archive = b""
         self.second_get = threading.Event()
         self.both_ready = threading.Event()
         self.over = threading.Event()
@@ -74,6 +83,14 @@ class Handler(BaseHTTPRequestHandler):
     def wrong(self) -> None:
         self.start(len(BODY))
         self.wfile.write(BODY[::-1])
+
+    def archive(self) -> None:
+        self.start(len(self.server.archive))
+        self.wfile.write(self.server.archive)
+
+    def archive_truncated(self) -> None:
+        self.start(len(self.server.archive))
+        self.wfile.write(self.server.archive[:-100])
 
     def missing(self) -> None:
         self.send_error(404)
@@ -368,8 +385,6 @@ def fake_mnist(path: Path, **changes: object) -> Path:
 @pytest.fixture
 def small_mnist(monkeypatch: pytest.MonkeyPatch) -> None:
     """Expect a tiny MNIST, its idx files written down byte by byte."""
-    import hashlib
-
     idx = {
         "x_train": b"\0\0\x08\x03" + b"\0\0\0\x02\0\0\0\x03\0\0\0\x04" + bytes(range(24)),
         "y_train": b"\0\0\x08\x01" + b"\0\0\0\x02" + b"\x01\x02",
@@ -471,6 +486,343 @@ def test_weights_that_are_no_weights(mirror):
     (mirror / WEIGHTS).write_bytes(BODY)
     with pytest.raises(downloads.DownloadError, match="wrong content"):
         downloads.fetch(WEIGHTS)
+
+
+# -- flower photos -------------------------------------------------------------------------------
+
+TGZ, ZIP = "flower_photos.tgz", "flowers_ccby_160px_1000.zip"
+HEADER = ["file", "author", "url", "licence", "source_git_blob", "change"]
+
+
+def jpeg(
+    size: tuple[int, int] = (160, 160), *, mode: str = "RGB", shade: int = 0, kind: str = "JPEG"
+) -> bytes:
+    file = io.BytesIO()
+    Image.new(mode, size, shade).save(file, kind)
+    return file.getvalue()
+
+
+def git_blob(data: bytes) -> str:
+    return hashlib.sha1(b"blob " + str(len(data)).encode() + b"\0" + data).hexdigest()
+
+
+ORIGINALS = {
+    "daisy/a.jpg": jpeg((240, 180), shade=10),
+    "daisy/b.jpg": jpeg((180, 320), shade=100),
+    "tulips/a.jpg": jpeg((200, 200), shade=200),
+}
+
+
+def test_git_hashes_like_that():
+    # What `printf hello | git hash-object --stdin` answers.
+    assert git_blob(b"hello") == "b6fc4c620b67d95f953a5c1c1230aaab5db5a1b0"
+
+
+@pytest.fixture
+def three_flowers(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
+    """Expect three photos in the place of the thousand."""
+    rows = [
+        dict(zip(HEADER, [file, "Zoë", "https://z.example", "CC BY 2.0", git_blob(data), "cut"], strict=True))
+        for file, data in ORIGINALS.items()
+    ]
+    monkeypatch.setattr(downloads, "flower_rows", lambda: tuple(rows))
+    return rows
+
+
+def tgz(members: dict[str, bytes], *more: tarfile.TarInfo) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz") as archive:
+        for info in more:
+            archive.addfile(info)
+        for name, data in {"flower_photos/LICENSE.txt": b"by", **members}.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return file.getvalue()
+
+
+GOOD = {f"flower_photos/{file}": data for file, data in ORIGINALS.items()}
+
+
+@pytest.fixture
+def served(server: Server, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Serve an archive in the place of the official one."""
+
+    def served(archive: bytes, path: str = "/archive") -> None:
+        server.archive = archive
+        resource = dataclasses.replace(downloads.RESOURCES[TGZ], urls=(server.url(path),))
+        monkeypatch.setitem(downloads.RESOURCES, TGZ, resource)
+
+    return served
+
+
+@pytest.mark.usefixtures("three_flowers")
+def test_flowers_out_of_the_official_archive(served, cache, capfd):
+    served(tgz({"flower_photos/daisy/unlicensed.jpg": b"not taken", **GOOD}))
+    path = downloads.fetch(TGZ)
+    assert path == cache / TGZ
+    assert dict(downloads.flower_photos(path)) == dict(enumerate(ORIGINALS.values()))
+    assert left_behind(cache) == [TGZ]  # packed, and nothing beside it
+    host = "127.0.0.1"
+    assert f"flower_photos.tgz: about 229 MB will be downloaded from {host}" in capfd.readouterr().err
+
+
+def test_a_short_download_is_not_announced(server, register, capfd):
+    register(server.url("/good"))
+    downloads.fetch(NAME)
+    assert "will be downloaded" not in capfd.readouterr().err
+
+
+def linked(name: str) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = tarfile.SYMTYPE, "/etc/hostname"
+    return info
+
+
+def heavy(name: str) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.size = 500_000_000
+    return info
+
+
+def damaged(archive: bytes) -> bytes:
+    middle = len(archive) // 2
+    return archive[:middle] + bytes([archive[middle] ^ 0xFF]) + archive[middle + 1 :]
+
+
+def without(file: str) -> dict[str, bytes]:
+    return {name: data for name, data in GOOD.items() if not name.endswith(file)}
+
+
+@pytest.mark.usefixtures("three_flowers")
+@pytest.mark.parametrize(
+    ("archive", "message"),
+    [
+        (tgz(without("daisy/b.jpg")), "expected 3 photos, got 2; one that is missing is .*daisy/b"),
+        (
+            tgz(GOOD | {"flower_photos/daisy/b.jpg": ORIGINALS["daisy/a.jpg"]}),
+            f"daisy/b.jpg with git blob hash {git_blob(ORIGINALS['daisy/b.jpg'])}, got ",
+        ),
+        (tgz(without("tulips/a.jpg"), linked("flower_photos/tulips/a.jpg")), "got 2; .*tulips/a"),
+        (
+            tgz(without("tulips/a.jpg") | {"../flower_photos/tulips/a.jpg": ORIGINALS["tulips/a.jpg"]}),
+            "got 2; .*tulips/a",
+        ),
+        (tgz({}, heavy("flower_photos/film.avi")), "expected about 230 MB of photos, got over 400 MB"),
+        (tgz(GOOD)[:-400], "wrong content"),
+        (damaged(tgz(GOOD)), "wrong content"),
+        (b"<html>please log in</html>", "expected a gzip or zip archive, got neither"),
+        (b"", "expected a gzip or zip archive, got neither"),
+    ],
+    ids=["missing", "hash", "link", "hostile", "bomb", "cut", "damaged", "page", "empty"],
+)
+def test_an_official_archive_that_is_none(served, cache, archive, message):
+    served(archive)
+    with pytest.raises(downloads.DownloadError, match=message):
+        downloads.fetch(TGZ)
+    assert left_behind(cache) == []
+
+
+@pytest.mark.usefixtures("three_flowers")
+def test_an_archive_cut_on_its_way(served, cache):
+    served(tgz(GOOD), "/archive_truncated")
+    with pytest.raises(downloads.DownloadError, match="expected the whole file, got a part"):
+        downloads.fetch(TGZ)
+    assert left_behind(cache) == []
+
+
+@pytest.mark.usefixtures("three_flowers")
+def test_hostile_names_write_nothing(served, cache, tmp_path):
+    served(
+        tgz({"../outside.jpg": b"1", f"{tmp_path}/outside.jpg": b"2", "flower_photos/../../x": b"3", **GOOD})
+    )
+    assert len(list(downloads.flower_photos(downloads.fetch(TGZ)))) == 3
+    written = {path.name for path in tmp_path.rglob("*") if path.is_file() and path.parent.name != "locks"}
+    assert written == {TGZ}
+
+
+def cropped(rows: list[dict[str, str]], changes: dict[str, bytes | None] | None = None) -> bytes:
+    """Pack the small archive; ``changes`` replace its members or, where None, leave them out."""
+    table = io.StringIO()
+    writer = csv.DictWriter(table, HEADER, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    members = {row["file"]: jpeg(shade=i) for i, row in enumerate(rows)}
+    members |= {"ATTRIBUTION.csv": table.getvalue().encode(), **(changes or {})}
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            if data is not None:
+                archive.writestr(name, data)
+    return file.getvalue()
+
+
+def test_flowers_out_of_the_small_archive(server, three_flowers, mirror):
+    (mirror / ZIP).write_bytes(cropped(three_flowers))
+    path = downloads.fetch(TGZ)
+    assert path == mirror / ZIP
+    assert dict(downloads.flower_photos(path)) == {i: jpeg(shade=i) for i in range(3)}
+    assert downloads.describe(TGZ).startswith(f"{ZIP}: sha256 ")
+    assert "the official file" not in downloads.describe(TGZ).replace("as the official file", "")
+
+
+def test_the_official_archive_goes_before_the_small_one(three_flowers, mirror):
+    (mirror / ZIP).write_bytes(cropped(three_flowers))
+    (mirror / TGZ).write_bytes(tgz(GOOD))
+    assert downloads.find(TGZ) == mirror / TGZ
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"daisy/b.jpg": None}, "expected 3 photos and ATTRIBUTION.csv, got an archive without daisy/b.jpg"),
+        ({"ATTRIBUTION.csv": None}, "got an archive without ATTRIBUTION.csv"),
+        ({"../x.jpg": b"1"}, r"got an archive with \.\./x\.jpg"),
+        (
+            {"ATTRIBUTION.csv": b"file,author\ndaisy/a.jpg,me\n"},
+            "expected the ATTRIBUTION.csv of this package",
+        ),
+        (
+            {"daisy/b.jpg": jpeg((160, 120))},
+            "expected daisy/b.jpg to be RGB of 160 by 160.*RGB of 160 by 120",
+        ),
+        ({"daisy/b.jpg": jpeg(mode="L")}, "expected daisy/b.jpg to be RGB .* got L of 160 by 160"),
+        ({"daisy/b.jpg": jpeg(kind="PNG")}, "cannot identify image"),
+        ({"daisy/b.jpg": b"\0" * 41_000_000}, "expected about 9 MB of photos, got 41,0"),
+    ],
+)
+def test_a_small_archive_that_is_none(three_flowers, mirror, changes, message):
+    (mirror / ZIP).write_bytes(cropped(three_flowers, changes))
+    with pytest.raises(downloads.DownloadError, match=rf"{ZIP}: wrong content: .*{message}"):
+        downloads.fetch(TGZ)
+
+
+def test_a_small_archive_with_a_flipped_byte(three_flowers, mirror):
+    archive = bytearray(cropped(three_flowers))
+    archive[archive.index(b"daisy/b.jpg") + 40] ^= 0xFF
+    (mirror / ZIP).write_bytes(archive)
+    with pytest.raises(downloads.DownloadError, match="wrong content"):
+        downloads.fetch(TGZ)
+
+
+def test_the_table_of_flowers_names_an_author_and_a_place_for_each_photo():
+    rows = downloads.flower_rows()
+    assert list(rows[0]) == HEADER
+    assert len({row["file"] for row in rows}) == len(rows) == 1000
+    for row in rows:
+        assert row["author"].strip()
+        assert re.fullmatch(r"[a-z]+/\w+\.jpg", row["file"])
+        assert re.fullmatch(r"https://www\.flickr\.com/photos/[\w@-]+/\d+/", row["url"])
+        assert row["url"].split("/")[-2] == row["file"].split("/")[1].split("_")[0]
+        assert re.fullmatch("[0-9a-f]{40}", row["source_git_blob"])
+        assert row["licence"] == "CC BY 2.0"
+
+
+# -- chest X-rays --------------------------------------------------------------------------------
+
+XRAYS = "pneumoniamnist.npz"
+
+
+def xrays() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for part, n in (("train", 6), ("val", 4), ("test", 5)):
+        arrays[f"{part}_images"] = rng.integers(0, 256, (n, 28, 28), np.uint8)
+        arrays[f"{part}_labels"] = (np.arange(n, dtype=np.uint8) % 2)[:, None]
+    return arrays
+
+
+@pytest.fixture
+def few_xrays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Expect the fifteen images of xrays(), the digests written down step by step."""
+    arrays = xrays()
+    known = {}
+    for part in ("train", "val", "test"):
+        images, labels = arrays[f"{part}_images"], arrays[f"{part}_labels"]
+        keys = [
+            hashlib.sha256(images[i].tobytes() + bytes([labels[i, 0]])).hexdigest()
+            for i in range(len(images))
+        ]
+        known[part] = (len(keys), hashlib.sha256("".join(sorted(keys)).encode()).hexdigest())
+    monkeypatch.setattr(downloads, "_PNEUMONIA", known)
+
+
+def npz(**changes: np.ndarray | None) -> bytes:
+    file = io.BytesIO()
+    arrays = {**xrays(), **changes}
+    np.savez_compressed(file, **{name: array for name, array in arrays.items() if array is not None})
+    return file.getvalue()
+
+
+@pytest.mark.usefixtures("few_xrays")
+def test_xrays_come_in_one_order_whatever_theirs_was(mirror):
+    (mirror / XRAYS).write_bytes(npz())
+    first = downloads.pneumonia_parts(downloads.fetch(XRAYS))
+    (mirror / XRAYS).unlink()
+    arrays = xrays()
+    turned = {name: array[::-1] for name, array in arrays.items()}
+    other = mirror / "pneumoniamnist_rebuilt.npz"
+    other.write_bytes(npz(**turned))
+    assert downloads.fetch(XRAYS) == other
+    second = downloads.pneumonia_parts(other)
+    for part in ("train", "val", "test"):
+        for one, two in zip(first[part], second[part], strict=True):
+            assert np.array_equal(one, two)
+        pairs = {(image.tobytes(), int(label)) for image, label in zip(*first[part], strict=True)}
+        theirs = zip(arrays[f"{part}_images"], arrays[f"{part}_labels"][:, 0], strict=True)
+        assert pairs == {(image.tobytes(), int(label)) for image, label in theirs}
+
+
+@pytest.mark.usefixtures("few_xrays")
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"val_images": None}, "expected the arrays .* got none named .*val_images"),
+        (
+            {"val_labels": xrays()["val_labels"][:, 0]},
+            r"expected val_labels to be uint8 \(4, 1\), got uint8 \(4,\)",
+        ),
+        (
+            {"val_images": xrays()["val_images"] / 255},
+            r"expected val_images to be uint8 \(4, 28, 28\), got float64",
+        ),
+        ({"test_images": xrays()["test_images"][:4]}, r"expected test_images to be uint8 \(5, 28, 28\)"),
+        ({"val_labels": xrays()["val_labels"] * 2}, "expected val_labels of 0 and 1, got 2"),
+        ({"val_labels": 1 - xrays()["val_labels"]}, "expected the images and labels of val with digest"),
+        ({"val_images": xrays()["val_images"][::-1]}, "expected the images and labels of val with digest"),
+        ({"more": np.zeros(7_000_000, np.uint8)}, "expected about 4.6 MB of arrays, got 7,"),
+    ],
+)
+def test_xrays_with_other_content(mirror, changes, message):
+    (mirror / XRAYS).write_bytes(npz(**changes))
+    with pytest.raises(downloads.DownloadError, match=f"wrong content: {message}"):
+        downloads.fetch(XRAYS)
+
+
+@pytest.mark.usefixtures("few_xrays")
+def test_xrays_from_the_official_address(server, cache, monkeypatch):
+    resource = dataclasses.replace(downloads.RESOURCES[XRAYS], urls=(server.url("/archive"),))
+    monkeypatch.setitem(downloads.RESOURCES, XRAYS, resource)
+    server.archive = npz()[:-50]
+    with pytest.raises(downloads.DownloadError, match="wrong content: File is not a zip file"):
+        downloads.fetch(XRAYS)
+    server.archive = npz()
+    assert downloads.fetch(XRAYS) == cache / XRAYS
+    assert "same content as the official file in another container" in downloads.describe(XRAYS)
+
+
+@pytest.mark.usefixtures("few_xrays")
+def test_official_xrays_that_are_not_those_known_are_taken_with_a_warning(mirror, monkeypatch):
+    (mirror / XRAYS).write_bytes(npz(val_labels=1 - xrays()["val_labels"]))
+    md5 = hashlib.md5((mirror / XRAYS).read_bytes()).hexdigest()
+    monkeypatch.setattr(downloads, "_PNEUMONIA_MD5", md5)
+    resource = dataclasses.replace(downloads.RESOURCES[XRAYS], md5=md5)
+    monkeypatch.setitem(downloads.RESOURCES, XRAYS, resource)
+    with pytest.warns(UserWarning, match="is the official file, yet expected .* val with digest"):
+        assert downloads.fetch(XRAYS) == mirror / XRAYS
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert downloads.describe(XRAYS).endswith("..., the official file")
 
 
 @pytest.mark.parametrize("name", list(downloads.RESOURCES))

@@ -228,16 +228,11 @@ def _digits(limit: int | None) -> Dataset:
 
 
 def _flowers(limit: int | None) -> Dataset:
-    from PIL import Image, ImageOps
-
     name = "flower_photos.tgz"
     rows = downloads.flower_rows()
     images = np.empty((len(rows), 160, 160, 3), np.uint8)
     for position, data in downloads.flower_photos(downloads.fetch(name)):
-        with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
-            # Crops in the middle, then shrinks; a photo that is 160 by 160 already stays as it is.
-            photo = ImageOps.fit(image.convert("RGB"), (160, 160), Image.Resampling.LANCZOS)
-        images[position] = np.asarray(photo)
+        images[position] = _square(data)
     class_names, labels = np.unique([row["file"].split("/")[0] for row in rows], return_inverse=True)
     train, validation, test = _flower_splits(labels)
     resource = downloads.RESOURCES[name]
@@ -251,12 +246,21 @@ def _flowers(limit: int | None) -> Dataset:
         source=resource.source,
         note=(
             "one test photo is 0.5 points of accuracy. Two sunflowers of train are one photo under two "
-            "addresses, and one of validation and one of test are nearly the same shot; 85 of the 200 test photos are by an author who also has photos in train. Photos "
-            "cropped out of the official archive are not pixel for pixel those of the small archive, "
-            "which were saved as JPEG again; how much they differ is not measured. "
+            "addresses, and one of validation and one of test are nearly the same shot; 85 of the 200 test "
+            "photos are by an author who also has photos in train. Photos cropped out of the official "
+            "archive are not pixel for pixel those of the small archive, which were saved as JPEG again; "
+            "how much they differ is not measured. "
             f"Read here: {downloads.describe(name)}."
         ),
     )
+
+
+def _square(jpeg: bytes) -> npt.NDArray[np.uint8]:
+    """The middle of a photo, 160 by 160; one of that size already stays as it is."""
+    from PIL import Image, ImageOps
+
+    with Image.open(io.BytesIO(jpeg), formats=["JPEG"]) as image:
+        return np.asarray(ImageOps.fit(image.convert("RGB"), (160, 160), Image.Resampling.LANCZOS))
 
 
 def _flower_splits(labels: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
