@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import same_color, to_rgba
 from matplotlib.figure import Figure
@@ -56,6 +57,7 @@ DRAWINGS: dict[str, Callable[..., Axes]] = {
     ),
     "confusion_matrix": lambda **more: plots.confusion_matrix(COUNTS, **more),
     "reliability": lambda **more: plots.reliability(RESULT, **more),
+    "embedding": lambda **more: plots.embedding(np.eye(4)[:, :2], [0, 1, 2, 0], list("abc"), **more),
 }
 
 
@@ -369,3 +371,57 @@ def test_lines_refuse() -> None:
         plots.lines(RACE, x="images", y="second", by="side")
     with pytest.raises(ValueError, match=r"got none for \['b'\]"):
         plots.lines(RACE, x="images", y="seconds", by="side", colors={"a": "black"})
+
+
+def test_a_line_of_equal_values_has_no_bar_and_no_error():
+    # The mean of three times 0.8311 is a rounding error less than 0.8311.
+    table = pd.DataFrame({"x": [1, 1, 1, 2, 2, 2], "y": [0.8311] * 3 + [0.1, 0.2, 0.3], "side": "a"})
+    ax = plots.lines(table, x="x", y="y", by="side", ax=Figure().subplots())
+    bars = [segment for lines in ax.collections for segment in lines.get_segments()]
+    assert np.ptp(bars[0][:, 1]) == pytest.approx(0, abs=1e-12)
+    assert bars[1][:, 1].tolist() == pytest.approx([0.1, 0.3])
+
+
+def test_embedding_writes_each_class_at_its_point(ax: Axes) -> None:
+    points = np.array([[0.0, 0.0], [-30.0, 4.0], [50.0, 2.0]])
+    plots.embedding(points, np.array([1, 0, 1]), ["0", "1"], ax=ax)
+    written = {text.get_position(): text for text in ax.texts}
+    assert {place: text.get_text() for place, text in written.items()} == {
+        (0.0, 0.0): "1",
+        (-30.0, 4.0): "0",
+        (50.0, 2.0): "1",
+    }
+    left, right = ax.get_xlim()
+    assert left < -30 < 50 < right  # all of it is in sight
+    assert written[0.0, 0.0].get_color() == written[50.0, 2.0].get_color()
+    assert written[0.0, 0.0].get_color() != written[-30.0, 4.0].get_color()
+
+
+def test_embedding_of_ten_classes_can_be_read_on_white() -> None:
+    ax = plots.embedding(np.arange(20).reshape(10, 2), range(10), list("0123456789"))
+    colours = [to_rgba(text.get_color()) for text in ax.texts]
+    assert len(set(colours)) == 10
+    # Contrast with white, as WCAG defines it, for large marks.
+    assert all(1.05 / (sns.utils.relative_luminance(colour) + 0.05) >= 3 for colour in colours)
+
+
+def test_embedding_of_many_classes_has_one_colour(ax: Axes) -> None:
+    plots.embedding(np.zeros((12, 2)), range(12), list("abcdefghijkl"), ax=ax)
+    assert len({text.get_color() for text in ax.texts}) == 1
+
+
+@pytest.mark.parametrize(
+    ("points", "labels", "message"),
+    [
+        (np.zeros((2, 3)), [0, 1], r"shape \(n, 2\).*got \(2, 3\)"),
+        (np.zeros((0, 2)), [], "n of 1 or more"),
+        ([[0.0, np.nan]], [0], "finite"),
+        (np.zeros((2, 2)), [0], "label for each of 2 points"),
+        (np.zeros((2, 2)), [0, 2], "from 0 to 1.*from 0 to 2"),
+        (np.zeros((2, 2)), [-1, 0], "from -1 to 0"),
+        (np.zeros((2, 2)), [0.0, 1.0], "whole numbers"),
+    ],
+)
+def test_embedding_refuses(points: Any, labels: Any, message: str, ax: Axes) -> None:
+    with pytest.raises(ValueError, match=message):
+        plots.embedding(points, labels, ["a", "b"], ax=ax)

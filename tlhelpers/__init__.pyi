@@ -6,10 +6,12 @@ from . import (
     editions,
     evaluation,
     freezing,
+    ladder,
     plots,
     prefix,
     published,
     recipes,
+    strategies,
 )
 from .backbones import load_backbone, preparation
 from .datasets import load_dataset
@@ -17,6 +19,7 @@ from .editions import start_chapter
 from .evaluation import confident_mistakes, evaluate, history_table, linear_probe
 from .freezing import freeze, parts, refresh_batch_norm, unchanged
 from .prefix import cut_points, precompute, split
+from .strategies import estimate_similarity, recommend_strategy, regret
 
 __all__ = [
     "backbones",
@@ -26,11 +29,13 @@ __all__ = [
     "datasets",
     "downloads",
     "editions",
+    "estimate_similarity",
     "evaluate",
     "evaluation",
     "freeze",
     "freezing",
     "history_table",
+    "ladder",
     "linear_probe",
     "load_backbone",
     "load_dataset",
@@ -41,8 +46,11 @@ __all__ = [
     "preparation",
     "published",
     "recipes",
+    "recommend_strategy",
     "refresh_batch_norm",
+    "regret",
     "split",
     "start_chapter",
+    "strategies",
     "unchanged",
 ]

@@ -28,6 +28,7 @@ __all__ = [
     "WRONG",
     "before_after",
     "confusion_matrix",
+    "embedding",
     "images",
     "learning_curves",
     "lines",
@@ -467,7 +468,7 @@ def lines(
         markers=["o", "s", "D", "^", "v", "P"][: len(groups)],
         units=run,
         estimator=None if run else "mean",
-        errorbar=None if run else ("pi", 100),
+        errorbar=None if run else _least_to_most,
         err_style="bars",
         sort=pd.api.types.is_numeric_dtype(table[x]),
         ax=ax,
@@ -477,6 +478,81 @@ def lines(
     ax.tick_params(labelsize=_SMALL)
     # Under the axes, where no line can run behind it.
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2, frameon=False, fontsize=_SMALL)
+    return ax
+
+
+def _least_to_most(values: pd.Series[float]) -> tuple[float, float]:
+    """Ends of a bar; the mean of equal values may lie a rounding error outside of them."""
+    return min(values.min(), values.mean()), max(values.max(), values.mean())
+
+
+def embedding(
+    points: npt.ArrayLike, labels: npt.ArrayLike, class_names: Sequence[str], *, ax: Axes | None = None
+) -> Axes:
+    """Draw images as points in the plane, each point written as the name of its class.
+
+    The names make the classes readable in grey; each class also has a colour of its own where there are
+    ten or fewer.
+
+    Parameters
+    ----------
+    points : array_like of float, shape (n, 2)
+        Where each image lies, as PCA or t-SNE gives it. The axes have no unit and are left blank.
+    labels : array_like of int, shape (n,)
+        Positions in `class_names`.
+    class_names : sequence of str
+        Short names, best of one letter or digit.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw. Without it, a new figure is made.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The Axes drawn on.
+
+    Raises
+    ------
+    ValueError
+        If the points are not pairs of finite numbers, the lengths differ, or a label has no name.
+
+    Notes
+    -----
+    Explained in the chapter "See how it works".
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> from tlhelpers import plots
+    >>> ax = plots.embedding([[0.0, 0.0], [1.0, 2.0]], [1, 0], ["a", "b"], ax=Figure().subplots())
+    >>> [text.get_text() for text in ax.texts]
+    ['b', 'a']
+    """
+    places, classes = np.asarray(points, dtype=float), np.asarray(labels)
+    if places.ndim != 2 or places.shape[1] != 2 or len(places) == 0 or not np.isfinite(places).all():
+        raise ValueError(
+            f"Expected points as finite numbers of shape (n, 2) with n of 1 or more, got {places.shape}. "
+            "Bring the features down to two numbers an image first, for example with scikit-learn's PCA."
+        )
+    if classes.shape != (len(places),):
+        raise ValueError(
+            f"Expected a label for each of {len(places)} points, got {classes.shape}. Give one for each."
+        )
+    k = len(class_names)
+    if classes.dtype.kind not in "iu" or classes.min() < 0 or classes.max() >= k:
+        raise ValueError(
+            f"Expected labels as whole numbers from 0 to {k - 1}, one for each class name, got "
+            f"{classes.dtype} from {classes.min()} to {classes.max()}. Name every class."
+        )
+    ax = _axes(ax, (_WIDTH, 4.2))
+    # Dark enough for text on white: bright colours of the palette are mixed with black.
+    colours = sns.color_palette([sns.blend_palette([c, "black"], 4).as_hex()[1] for c in _COLORBLIND[:k]])
+    for (x, y), label in zip(places.tolist(), classes.tolist(), strict=True):
+        colour = colours[label] if k <= len(colours) else NEUTRAL
+        ax.text(x, y, class_names[label], color=colour, ha="center", va="center", fontsize=_SMALL)
+    ax.scatter(places[:, 0], places[:, 1], s=0)  # text alone would not set the limits
+    ax.margins(0.05)
+    ax.set_xticks([])
+    ax.set_yticks([])
     return ax
 
 

@@ -10,7 +10,7 @@ import dataclasses
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import keras
 import numpy as np
@@ -188,7 +188,9 @@ def article_fine_tuned(edition: editions.Edition, *, train_from: int = TRAIN_FRO
     return _run(_FineTune(edition, seed, train_from))
 
 
-def our_model(edition: editions.Edition, *, seed: int = 0) -> keras.Model:
+def our_model(
+    edition: editions.Edition, *, weights: Literal["pretrained", "random"] = "pretrained", seed: int = 0
+) -> keras.Model:
     """Our classifier before any training on digits: the backbone's first ten blocks, and all of their output.
 
     Blocks 0 to 2 are frozen, blocks 3 to 9 train, with BatchNorm, whose averages follow quickly
@@ -198,8 +200,10 @@ def our_model(edition: editions.Edition, *, seed: int = 0) -> keras.Model:
     ----------
     edition
         Names the data set (whose image size the model takes) and the backbone.
+    weights
+        The backbone's: ``"random"`` for the same network before any training.
     seed
-        For the head's random initial weights and the dropout.
+        For the head's random initial weights and the dropout, and for random weights of the backbone.
 
     Returns
     -------
@@ -219,7 +223,7 @@ def our_model(edition: editions.Edition, *, seed: int = 0) -> keras.Model:
     (None, 96)
     """
     image_shape = datasets.load_dataset(edition.dataset).train.images.shape[1:]
-    whole = load_backbone(edition.backbone)
+    whole = load_backbone(edition.backbone, weights=weights, seed=seed)
     backbone = keras.Model(whole.inputs, whole.get_layer(OURS_END).output, name="backbone")
     freeze(backbone, train_from="block_3_expand", batch_norm="train")
     for layer in backbone.layers:

@@ -3,9 +3,9 @@
     python tools/measure.py
 
 Runs, in the current edition, the article's recipe with several seeds and three readings of "the last few
-layers", and the studies of `measure_beyond` and `measure_readouts`; `--table NAME` runs one of these alone.
-Each finished run is appended to a table in book/measured (so an interrupted call goes on where it stopped;
-delete rows to measure them again). Then book/published.toml is written from these tables.
+layers", and the `STUDIES`; `--table NAME` runs one of these alone. Each finished run is appended to a table
+in book/measured (so an interrupted call goes on where it stopped; delete rows to measure them again). Then
+book/published.toml is written from these tables.
 """
 
 import argparse
@@ -14,7 +14,10 @@ from pathlib import Path
 from types import ModuleType
 
 import keras
+import measure_batch_norm
 import measure_beyond
+import measure_ladder
+import measure_limits
 import measure_readouts
 import pandas as pd
 
@@ -23,7 +26,13 @@ import tlhelpers as tl
 BOOK = Path(__file__).parent.parent / "book"
 FINE_TUNING = BOOK / "measured" / "fine_tuning.csv"
 BEYOND = BOOK / "measured" / "beyond.csv"
-STUDIES: dict[str, ModuleType] = {"beyond": measure_beyond, "readouts": measure_readouts}
+STUDIES: dict[str, ModuleType] = {
+    "beyond": measure_beyond,
+    "readouts": measure_readouts,
+    "ladder": measure_ladder,
+    "batch_norm": measure_batch_norm,
+    "limits": measure_limits,
+}
 """Tables of which each row is measured by itself: modules with `KEYS`, `wanted` and `run`."""
 SEEDS = (0, 1, 2)
 CHOICES = (100, 134, 151)

@@ -1,0 +1,316 @@
+"""Strategies: the advice follows the ladder, says so, and its cost is counted fairly."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+import tlhelpers as tl
+from tlhelpers import ladder, published, strategies
+
+BEST = {("flowers", "few"): "block 16", ("flowers", "many"): "block 13"}
+CASES = (
+    ("flowers", "few", 50, 5, "similar"),
+    ("flowers", "many", 650, 5, "similar"),
+    ("mnist", "few", 100, 10, "different"),
+    ("mnist", "many", 2000, 10, "different"),
+    ("pneumonia", "few", 50, 2, "different"),
+    ("pneumonia", "many", 2000, 2, "different"),
+)
+
+
+def made_up(best=BEST, *, n_test=200, otherwise="block 6") -> pd.DataFrame:
+    """A ladder in which each rung away from the best one costs four test examples in a hundred."""
+    depths = list(ladder.DEPTHS)
+    rows = []
+    for data, labels, examples, classes, similarity in CASES:
+        top = depths.index(best.get((data, labels), otherwise))
+        for position, depth in enumerate(depths):
+            for seed in range(3):
+                right = np.arange(n_test) % 100 >= 5 + 4 * abs(position - top) + seed
+                rows.append(
+                    {
+                        "edition": "full",
+                        "data": data,
+                        "labels": labels,
+                        "examples": examples,
+                        "classes": classes,
+                        "similarity": similarity,
+                        "depth": depth,
+                        "train_from": ladder.DEPTHS[depth],
+                        "seed": seed,
+                        "learning_rate": 0.001 if data == "mnist" else 0.0003,
+                        "validation_accuracy": right.mean(),
+                        "test_accuracy": right.mean(),
+                        "right": ladder._packed(right),
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture
+def climbed(monkeypatch):
+    table = made_up()
+    monkeypatch.setattr(published, "measured", lambda name: table)
+    return table
+
+
+def test_the_advice_follows_the_ladder_and_says_where_it_contradicts(climbed):
+    advice = tl.recommend_strategy(n_examples=60, n_classes=5, similarity="similar")
+    assert advice.depth == "block 16"
+    assert "The measurement agrees." in advice.why
+    advice = tl.recommend_strategy(n_examples=600, n_classes=5, similarity="similar")
+    assert advice.freeze == {"train_from": "block_13_expand", "batch_norm": "frozen"}
+    assert "training from block 10 on. The measurement contradicts it" in advice.why
+    assert "it lost 4.0 points on validation, and 4.0 on test (95% interval" in advice.why
+
+
+def test_a_difference_of_chance_is_not_called_a_contradiction(monkeypatch):
+    table = made_up({("flowers", "many"): "block 10"})
+    case = (table.data == "flowers") & (table.labels == "many")
+    for seed in range(3):
+        here = case & (table.seed == seed)
+        right = strategies.right_answers(table[here & (table.depth == "block 10")].right.iloc[0])
+        # Three examples more, two others less: half a point ahead on test, and best on validation.
+        more, less = np.flatnonzero(~right)[:3], np.flatnonzero(right)[:2]
+        right[more], right[less] = True, False
+        at = here & (table.depth == "block 13")
+        table.loc[at, ["validation_accuracy", "right"]] = 0.99, ladder._packed(right)
+    monkeypatch.setattr(published, "measured", lambda name: table)
+    advice = tl.recommend_strategy(n_examples=600, n_classes=5, similarity="similar")
+    assert advice.depth == "block 13"
+    assert "does not bear it out, nor does it clearly contradict it" in advice.why
+    assert "and 0.5 on test (95% interval -" in advice.why
+
+
+def test_validation_chooses_and_test_does_not(climbed):
+    at = (climbed.data == "flowers") & (climbed.depth == "everything")
+    climbed.loc[at, "test_accuracy"] = 1.0
+    climbed.loc[at, "right"] = ladder._packed(np.ones(200, bool))
+    assert tl.recommend_strategy(n_examples=60, n_classes=5, similarity="similar").depth == "block 16"
+
+
+def test_within_a_point_of_the_best_fewer_layers_are_advised(monkeypatch):
+    for behind, advised in ((0.009, "head only"), (0.011, "block 16")):
+        table = made_up({("flowers", "few"): "block 16"})
+        at = (table.data == "flowers") & (table.labels == "few") & (table.depth == "head only")
+        table.loc[at, "validation_accuracy"] = 0.94 - behind
+        monkeypatch.setattr(published, "measured", lambda name, table=table: table)
+        advice = tl.recommend_strategy(n_examples=60, n_classes=5, similarity="similar")
+        assert advice.depth == advised
+        assert ("Training the head alone was within a point of it" in advice.why) == (behind < 0.01)
+        # Regret counts against the very best.
+        assert tl.regret("measured", table=table).best[0] == "block 16"
+
+
+def test_the_cases_of_a_kind_count_alike(monkeypatch):
+    table = made_up({("mnist", "few"): "block 16", ("pneumonia", "few"): "block 10"})
+    monkeypatch.setattr(published, "measured", lambda name: table)
+    # Block 13 lies one rung from both, so it loses as much as either best one does.
+    advice = tl.recommend_strategy(n_examples=100, n_classes=10, similarity="different")
+    behind = strategies._behind(advice.evidence)
+    assert behind[["block 16", "block 13", "block 10"]].tolist() == pytest.approx([0.04] * 3)
+    assert advice.depth == "block 16"
+
+
+def test_classic_advice_is_the_classic_table(climbed):
+    depths = {
+        (kind, n): tl.recommend_strategy(n_examples=n, n_classes=5, similarity=kind, by="classic").depth
+        for kind in ("similar", "different")
+        for n in (50, 5000)
+    }
+    assert depths == {
+        ("similar", 50): "block 16",
+        ("similar", 5000): "block 10",
+        ("different", 50): "block 6",
+        ("different", 5000): "everything",
+    }
+
+
+def test_few_and_many_part_half_way_between_what_was_measured(climbed):
+    # Similar data: 10 and 130 a class, so the border is the root of 1,300, which is 36.06.
+    few = tl.recommend_strategy(n_examples=36 * 5, n_classes=5, similarity="similar")
+    many = tl.recommend_strategy(n_examples=37 * 5, n_classes=5, similarity="similar")
+    assert (few.depth, many.depth) == ("block 16", "block 13")
+    assert "the border, 36.1" in few.why
+    # Different data: 25 (X-rays) and 200 (digits).
+    assert "the border, 70.7" in tl.recommend_strategy(n_examples=9, n_classes=3, similarity="different").why
+
+
+def test_the_evidence_has_means_and_intervals_over_seeds(climbed):
+    evidence = tl.recommend_strategy(n_examples=60, n_classes=5, similarity="similar").evidence
+    assert evidence.depth.tolist() == list(ladder.DEPTHS)
+    row = evidence.set_index("depth").loc["block 16"]
+    assert row.seeds == 3
+    assert row.test_accuracy == pytest.approx(0.94)
+    # Three values 0.01 apart: t(0.975, 2) = 4.303, times 0.01 over the root of 3.
+    assert row.test_high - row.test_accuracy == pytest.approx(4.303 * 0.01 / 3**0.5, rel=1e-3)
+    assert row.test_accuracy - row.test_low == pytest.approx(row.test_high - row.test_accuracy)
+
+
+def test_freeze_takes_every_advice(climbed):
+    for kind in ("similar", "different"):
+        for n in (50, 5000):
+            for by in ("measured", "classic"):
+                backbone = tl.load_backbone("mobilenet_v2_glyphs", weights="random")
+                advice = tl.recommend_strategy(n_examples=n, n_classes=5, similarity=kind, by=by)
+                tl.freeze(backbone, **advice.freeze)
+                trains = [layer.name for layer in backbone.layers if layer.trainable]
+                assert trains[:1] in ([advice.train_from], [])
+                norms = [x for x in backbone.layers if isinstance(x, keras.layers.BatchNormalization)]
+                assert not any(layer.trainable for layer in norms)
+
+
+def test_where_the_rates_differ_the_lower_one_is_advised(climbed):
+    assert tl.recommend_strategy(n_examples=50, n_classes=5, similarity="different").learning_rate == 0.0003
+
+
+def test_a_similarity_may_be_an_estimate_or_its_number(climbed):
+    found = strategies.Similarity("similar", 0.6, 0.8, 0.5, 100)
+    depths = [
+        tl.recommend_strategy(n_examples=60, n_classes=5, similarity=given).depth
+        for given in (found, 0.6, np.float64(0.34), 0.33, -2.0)
+    ]
+    assert depths == ["block 16", "block 16", "block 16", "block 6", "block 6"]
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"n_examples": 0}, ValueError, "n_examples: expected at least 1, got 0"),
+        ({"n_examples": -5}, ValueError, "n_examples: expected at least 1, got -5"),
+        ({"n_examples": 9}, ValueError, "expected at least one for each of 10 classes, got 9"),
+        ({"n_examples": 50.5}, TypeError, "n_examples: expected a whole number, got 50.5"),
+        ({"n_examples": True}, TypeError, "n_examples: expected a whole number, got True"),
+        ({"n_classes": 1}, ValueError, "n_classes: expected at least 2, got 1"),
+        ({"similarity": "alike"}, ValueError, "similarity: expected 'similar', 'different', .* got 'alike'"),
+        ({"similarity": None}, ValueError, "got None"),
+        ({"similarity": True}, ValueError, "got True"),
+        ({"similarity": float("nan")}, ValueError, "got nan"),
+        ({"similarity": 1.5}, ValueError, r"at most 1\), got 1.5"),
+        ({"by": "guess"}, ValueError, 'by: expected "measured" or "classic", got \'guess\''),
+    ],
+)
+def test_bad_questions_get_one_clear_error(change, error, message, climbed):
+    with pytest.raises(error, match=message):
+        tl.recommend_strategy(**{"n_examples": 100, "n_classes": 10, "similarity": "similar", **change})
+
+
+def test_without_a_ladder_there_is_no_advice(monkeypatch):
+    table = made_up().query("data != 'flowers'")
+    monkeypatch.setattr(published, "measured", lambda name: table)
+    with pytest.raises(LookupError, match="expected similar data with few and with many labels"):
+        tl.recommend_strategy(n_examples=100, n_classes=10, similarity="similar")
+
+
+def test_regret_counts_points_against_the_best_depth(climbed):
+    found = tl.regret("classic").set_index(["data", "labels"])
+    # Block 10 lies one rung from block 13, the whole network one from block 6.
+    assert found.loc[("flowers", "few"), "regret"] == 0
+    assert found.loc[("flowers", "many"), "regret"] == pytest.approx(4.0)
+    assert found.loc[("mnist", "many"), ["advised", "best"]].tolist() == ["everything", "block 6"]
+    assert found.loc[("all", ""), "regret"] == pytest.approx((4 + 0 + 4 + 0 + 4) / 6)
+    assert (found.low <= found.regret).all()
+    assert (found.high >= found.regret).all()
+    assert (tl.regret("measured").regret == 0).all()
+
+
+def test_the_interval_of_the_regret_is_paired(climbed):
+    found = tl.regret("classic").set_index(["data", "labels"]).loc[("flowers", "many")]
+    # Four in a hundred differ, all in one direction: 200 examples, so one standard error is 1.39 points.
+    assert found.high - found.low == pytest.approx(2 * 1.96 * 1.39, rel=0.15)
+    # Unpaired it would be wider: the sum of both variances, 0.07 * 0.93 and 0.11 * 0.89.
+    assert found.high - found.low < 2 * 1.96 * 100 * np.sqrt((0.07 * 0.93 + 0.11 * 0.89) / 200)
+
+
+def test_advice_from_elsewhere_does_not_look_at_the_case(monkeypatch):
+    table = made_up({("mnist", "few"): "head only", ("pneumonia", "few"): "block 13"})
+    monkeypatch.setattr(published, "measured", lambda name: table)
+    found = tl.regret("measured elsewhere").set_index(["data", "labels"])
+    # Flowers are the only similar data, so nothing is said of them.
+    assert "flowers" not in found.index.get_level_values(0)
+    assert found.loc[("mnist", "few"), ["advised", "best"]].tolist() == ["block 13", "head only"]
+    assert found.loc[("mnist", "few"), "regret"] == pytest.approx(8.0)
+
+
+def test_an_unknown_advice_has_no_regret(climbed):
+    with pytest.raises(ValueError, match=r"by: expected .* got 'guess'"):
+        tl.regret("guess")
+    with pytest.raises(LookupError, match="expected 'block 6' of mnist, few labels, in the measured ladder"):
+        tl.regret("classic", table=climbed[(climbed.data != "mnist") | (climbed.depth != "block 6")])
+    with pytest.raises(LookupError, match="at least one case"):
+        tl.regret("measured elsewhere", table=climbed[climbed.data == "flowers"])
+    with pytest.raises(ValueError, match="expected rows of the measured ladder, got none"):
+        strategies.ladder_means(climbed[:0])
+
+
+def test_answers_survive_packing_and_the_table(tmp_path):
+    right = np.random.default_rng(0).random(37) < 0.5
+    pd.DataFrame([{"right": ladder._packed(right)}]).to_csv(tmp_path / "t.csv")
+    read = pd.read_csv(tmp_path / "t.csv").right[0]
+    np.testing.assert_array_equal(strategies.right_answers(read), right)
+    for broken in ("12", "3xq0", "12xa0", 37):
+        with pytest.raises(ValueError, match="right: expected a number, an x and hexadecimal digits"):
+            strategies.right_answers(broken)
+
+
+def features(gain, *, n=120, classes=3, seed=0):
+    random = np.random.default_rng(seed)
+    labels = np.arange(n) % classes
+    return random.normal(size=(n, 20)) + gain * np.eye(classes, 20)[labels], labels
+
+
+def test_similarity_is_what_pretraining_saves():
+    clear, labels = features(4.0)
+    weak, _ = features(1.0, seed=1)
+    noise, _ = features(0.0, seed=2)
+    similar = tl.estimate_similarity(clear, weak, labels)
+    assert similar.kind == "similar"
+    assert similar.saved == pytest.approx(1 - (1 - similar.accuracy) / (1 - similar.reference))
+    assert similar.examples == 120
+    assert tl.estimate_similarity(weak, clear, labels).kind == "different"
+    assert tl.estimate_similarity(weak, weak, labels).saved == 0
+    # Noise against noise: the commonest class is the reference, not a classifier worse than chance.
+    assert tl.estimate_similarity(noise, noise, labels).reference >= 1 / 3
+
+
+def test_nothing_is_saved_where_the_random_network_makes_no_mistake():
+    clear, labels = features(50.0)
+    assert tl.estimate_similarity(clear, clear, labels).saved == 0
+
+
+def test_too_few_examples_for_an_estimate_say_how_many_it_needs():
+    some, labels = features(1.0, n=60)
+    with pytest.raises(ValueError, match="at least 100 examples for an estimate, 10 or more of each of 3"):
+        tl.estimate_similarity(some, some, labels)
+    many, labels = features(1.0, n=120, classes=20)
+    with pytest.raises(ValueError, match=r"at least 200 examples .* got 120, 6 of class 0"):
+        tl.estimate_similarity(many, many, labels)
+    rare, labels = features(1.0, n=120, classes=2)
+    labels = (np.arange(120) < 4).astype(int)
+    with pytest.raises(ValueError, match="got 120, 4 of class 1"):
+        tl.estimate_similarity(rare, rare, labels)
+
+
+def test_features_that_do_not_fit_are_refused():
+    good, labels = features(1.0)
+    with pytest.raises(ValueError, match=r"random_features: expected \(n, channels\) .* got \(50, 20\)"):
+        tl.estimate_similarity(good, good[:50], labels)
+    broken = good.copy()
+    broken[3, 3] = np.nan
+    with pytest.raises(ValueError, match="features: expected finite numbers"):
+        tl.estimate_similarity(broken, good, labels)
+    with pytest.raises(ValueError, match="expected two classes or more, got 1"):
+        tl.estimate_similarity(good, good, np.zeros(120, int))
+
+
+def test_advice_needs_no_tensorflow():
+    code = (
+        "import sys, tlhelpers as tl; tl.recommend_strategy; tl.estimate_similarity; tl.regret; "
+        "print([name for name in ('tensorflow', 'keras') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

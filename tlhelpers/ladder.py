@@ -1,0 +1,422 @@
+"""The freezing ladder: accuracy against how many blocks train, for few and for many labels.
+
+A rung is one network, trained once: data, number of labels, depth, seed. All rungs of a case share
+everything but the depth. The whole ladder takes too long for each run, so `make measure` keeps it in
+``book/measured/ladder.csv``, and `check_one` measures one of its rows again.
+"""
+
+import functools
+import time
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import train_test_split
+
+from . import cache, datasets, editions, published
+from ._errors import unknown_name
+from .backbones import load_backbone, preparation
+from .freezing import freeze, leaves
+from .prefix import cut_points, precompute, split
+
+__all__ = ["CASES", "DEPTHS", "Case", "case", "check_one", "kept_rate", "rung"]
+
+DEPTHS: dict[str, str | None] = {
+    "head only": None,
+    "block 16": "block_16_expand",
+    "block 13": "block_13_expand",
+    "block 10": "block_10_expand",
+    "block 6": "block_6_expand",
+    "everything": "Conv1",
+}
+"""Where training begins, and the layer that `tlhelpers.freeze` takes for it. The later ones train, too."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One ladder: everything that its rungs have in common.
+
+    Attributes
+    ----------
+    edition, data, labels
+        Its name in the table: edition, data set, and ``"few"`` or ``"many"`` labels.
+    similarity
+        Whether the data is like what the backbone was pre-trained on.
+    backbone, image_size
+        The pre-trained network, and the pixels it sees.
+    examples, classes
+        Training examples, and the classes they are of.
+    epochs, batch_size
+        How each rung trains. BatchNorm stays frozen at every depth, for few and for many labels.
+    """
+
+    edition: str
+    data: str
+    labels: Literal["few", "many"]
+    similarity: Literal["similar", "different"]
+    backbone: str
+    image_size: int
+    examples: int
+    classes: int
+    epochs: int
+    batch_size: int
+
+
+_IMAGENET, _GLYPHS = "mobilenet_v2_imagenet", "mobilenet_v2_glyphs"
+
+# Flowers are photographs, as ImageNet's are. Letters and symbols are drawn strokes, as digits are.
+CASES = (
+    Case("full", "flowers", "few", "similar", _IMAGENET, 96, 50, 5, 30, 16),
+    Case("full", "mnist", "few", "different", _IMAGENET, 64, 100, 10, 30, 16),
+    Case("full", "pneumonia", "few", "different", _IMAGENET, 64, 50, 2, 30, 16),
+    Case("full", "flowers", "many", "similar", _IMAGENET, 96, 650, 5, 6, 32),
+    Case("full", "mnist", "many", "different", _IMAGENET, 64, 2000, 10, 3, 32),
+    Case("full", "pneumonia", "many", "different", _IMAGENET, 64, 2000, 2, 3, 32),
+    Case("pocket", "digits", "few", "similar", _GLYPHS, 32, 100, 10, 30, 16),
+)
+
+RATES: dict[str, tuple[float, float]] = {
+    "head only": (0.001, 0.01),
+    "block 16": (0.0003, 0.001),
+    "block 13": (0.0003, 0.001),
+    "block 10": (0.0003, 0.001),
+    "block 6": (0.0001, 0.0003),
+    "everything": (0.0001, 0.0003),
+}
+"""Learning rates tried with seed 0. The one with the better validation accuracy serves all seeds."""
+
+MOMENTUM = 0.9
+"""Of BatchNorm where it is asked to train: its averages must keep up with a short training."""
+
+_MOST_VALIDATION, _MOST_TEST = 1000, 2000
+
+
+def case(edition: str, data: str, labels: str) -> Case:
+    """A case of the ladder by its name in the table.
+
+    Parameters
+    ----------
+    edition, data, labels
+        As in the columns of ``book/measured/ladder.csv``.
+
+    Returns
+    -------
+    Case
+
+    Raises
+    ------
+    LookupError
+        If no case goes by that name.
+
+    Notes
+    -----
+    Explained in the chapter "Climb the freezing ladder".
+
+    Examples
+    --------
+    >>> import tlhelpers as tl
+    >>> tl.ladder.case("full", "flowers", "few").examples
+    50
+    """
+    names = {f"{c.edition}, {c.data}, {c.labels}": c for c in CASES}
+    wanted = f"{edition}, {data}, {labels}"
+    if wanted not in names:
+        raise unknown_name("case of the ladder", wanted, names)
+    return names[wanted]
+
+
+def kept_rate(case: Case, depth: str) -> float:
+    """The learning rate that the measured ladder kept for a rung.
+
+    Parameters
+    ----------
+    case, depth
+        A case of `CASES` and a key of `DEPTHS`.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    LookupError
+        If the ladder has no such rung.
+
+    Notes
+    -----
+    Explained in the chapter "Climb the freezing ladder".
+
+    Examples
+    --------
+    >>> import tlhelpers as tl
+    >>> tl.ladder.kept_rate(tl.ladder.case("full", "flowers", "few"), "head only")
+    0.01
+    """
+    table = published.measured("ladder")
+    where = (table.edition == case.edition) & (table.data == case.data) & (table.labels == case.labels)
+    rows = table[where & (table.depth == depth)]
+    if rows.empty:
+        raise LookupError(
+            f"expected {depth!r} of {case.data}, {case.labels} labels, in the measured ladder, got none. "
+            "Run `make measure TABLE=ladder` first."
+        )
+    return float(rows.learning_rate.iloc[0])
+
+
+@dataclass(frozen=True, eq=False)
+class _Pictures:
+    """What a case trains and is judged on, the same for all seeds but for the training subset."""
+
+    images: npt.NDArray[Any]
+    labels: npt.NDArray[np.int64]
+    validation: datasets.Split
+    test: datasets.Split
+
+
+def _part(part: datasets.Split, most: int) -> datasets.Split:
+    if len(part) <= most:
+        return part
+    kept = np.sort(_draw(part.labels, most, seed=0))
+    return datasets.Split(images=part.images[kept], labels=part.labels[kept], indices=part.indices[kept])
+
+
+def _draw(labels: npt.NDArray[np.int64], number: int, *, seed: int) -> npt.NDArray[np.int64]:
+    """Positions of so many examples, drawn with the classes in proportion."""
+    everything = np.arange(len(labels))
+    if number >= len(labels):
+        return everything
+    drawn, _ = train_test_split(everything, train_size=number, stratify=labels, random_state=seed)
+    return np.asarray(drawn)
+
+
+@functools.cache
+def _pictures(data: str) -> _Pictures:
+    whole = datasets.load_dataset(data)
+    return _Pictures(
+        images=whole.train.images,
+        labels=whole.train.labels,
+        validation=_part(whole.validation, _MOST_VALIDATION),
+        test=_part(whole.test, _MOST_TEST),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Network:
+    """A network cut before what trains, compiled once and set back before each training."""
+
+    prefix: keras.Model
+    suffix: keras.Model
+    weights: list[npt.NDArray[Any]]
+
+    def reset(self, rate: float, seed: int) -> None:
+        """The pre-trained weights, a head drawn from the seed, and an optimiser that has seen nothing."""
+        self.suffix.set_weights(self.weights)
+        head = self.suffix.get_layer("head")
+        kernel, bias = head.weights
+        kernel.assign(keras.initializers.GlorotUniform(seed=seed)(kernel.shape))
+        bias.assign(np.zeros(bias.shape))
+        self.suffix.get_layer("dropout").seed_generator.state.assign(np.array([seed, 0], "uint32"))
+        for variable in self.suffix.optimizer.variables:
+            variable.assign(np.zeros(variable.shape))
+        self.suffix.optimizer.learning_rate = rate
+
+
+# To trace a network takes longer than to train it on few labels, so the networks are kept.
+@functools.lru_cache(maxsize=24)
+def _network(
+    backbone_name: str,
+    image_shape: tuple[int, ...],
+    image_size: int,
+    classes: int,
+    train_from: str | None,
+    batch_norm: Literal["frozen", "train"],
+) -> _Network:
+    backbone = load_backbone(backbone_name, image_size=image_size)
+    freeze(backbone, train_from=train_from, batch_norm=batch_norm)
+    for layer in backbone.layers:
+        if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable:
+            layer.momentum = MOMENTUM
+    inputs = keras.Input(image_shape, name="images")
+    x = preparation(image_shape, image_size=image_size)(inputs)
+    # The preparation ends in 0..1; ImageNet's network was trained on -1..1, the glyphs' on 0..1.
+    if backbone_name == _IMAGENET:
+        x = keras.layers.Rescaling(2.0, offset=-1.0, name="from_minus_one_to_one")(x)
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(backbone(x))
+    x = keras.layers.Dropout(0.2, seed=0, name="dropout")(x)
+    model = keras.Model(inputs, keras.layers.Dense(classes, activation="softmax", name="head")(x))
+    order = [layer.name for layer in leaves(model)]
+    first = order.index(train_from or "dropout")
+    at = [name for name in cut_points(model) if order.index(name) < first][-1]
+    prefix, suffix = split(model, at)
+    suffix.compile(keras.optimizers.Adam(), "sparse_categorical_crossentropy")
+    suffix.optimizer.build(suffix.trainable_variables)
+    return _Network(prefix, suffix, suffix.get_weights())
+
+
+def rung(
+    case: Case,
+    depth: str,
+    *,
+    seed: int,
+    rate: float,
+    batch_norm: Literal["frozen", "train"] = "frozen",
+) -> dict[str, Any]:
+    """Train one rung of the ladder and judge it.
+
+    The classic shape: backbone, global average pooling, dropout, one dense layer. The frozen part is
+    computed once; the rest trains with Adam, the learning rate following a cosine from epoch to epoch.
+
+    Parameters
+    ----------
+    case
+        What all rungs of this ladder share.
+    depth
+        Where training begins: a key of `DEPTHS`.
+    seed
+        For the subset of training examples, the head, the dropout and the order of the batches.
+    rate
+        The learning rate of the first epoch.
+    batch_norm
+        What BatchNorm does where the backbone trains. The ladder keeps it frozen.
+
+    Returns
+    -------
+    dict
+        ``validation_accuracy``, ``test_accuracy``, ``test_auc`` (two classes; else NaN), ``right``
+        (which test examples were found; see `tlhelpers.strategies.right_answers`), ``epochs``,
+        ``seconds`` and ``cpu_seconds`` (of all processors together, which other work on the machine
+        changes little).
+        Both cover training and both predictions, and what was not there yet: the network's graph,
+        the frozen part.
+
+    Raises
+    ------
+    LookupError
+        If there is no such depth.
+    tlhelpers.downloads.DownloadError
+        If data or weights can't be had.
+
+    Notes
+    -----
+    Explained in the chapter "Climb the freezing ladder".
+
+    Examples
+    --------
+    >>> import tlhelpers as tl
+    >>> pocket = tl.ladder.case("pocket", "digits", "few")
+    >>> row = tl.ladder.rung(pocket, "head only", seed=0, rate=0.01)  # doctest: +SKIP
+    """
+    if depth not in DEPTHS:
+        raise unknown_name("depth", depth, DEPTHS)
+    started, cpu_started = time.perf_counter(), time.process_time()
+    pictures = _pictures(case.data)
+    network = _network(
+        case.backbone,
+        pictures.images.shape[1:],
+        case.image_size,
+        case.classes,
+        DEPTHS[depth],
+        batch_norm,
+    )
+    network.reset(rate, seed)
+    drawn = _draw(pictures.labels, case.examples, seed=seed)
+    train, validation, test = (
+        precompute(network.prefix, images)
+        for images in (pictures.images[drawn], pictures.validation.images, pictures.test.images)
+    )
+    cosine = keras.callbacks.LearningRateScheduler(
+        lambda epoch: float(rate * (1 + np.cos(np.pi * epoch / case.epochs)) / 2)
+    )
+    keras.utils.set_random_seed(seed)
+    network.suffix.fit(
+        *(np.array(train), pictures.labels[drawn]),
+        batch_size=case.batch_size,
+        epochs=case.epochs,
+        callbacks=[cosine],
+        verbose=0,
+    )
+    found = network.suffix.predict(np.array(validation), batch_size=100, verbose=0).argmax(axis=1)
+    chances = network.suffix.predict(np.array(test), batch_size=100, verbose=0)
+    right = chances.argmax(axis=1) == pictures.test.labels
+    two = case.classes == 2
+    return {
+        "validation_accuracy": float((found == pictures.validation.labels).mean()),
+        "test_accuracy": float(right.mean()),
+        "test_auc": float(roc_auc_score(pictures.test.labels, chances[:, 1])) if two else np.nan,
+        "epochs": case.epochs,
+        "seconds": round(time.perf_counter() - started, 1),
+        "cpu_seconds": round(time.process_time() - cpu_started, 1),
+        "right": _packed(right),
+    }
+
+
+def check_one(*, edition: editions.Edition | None = None, which: int | None = None) -> pd.DataFrame:
+    """Measure one row of the ladder again, and stop if it does not agree.
+
+    Takes a row with few labels, which trains in seconds. Which one is chosen by the library's own
+    source, so another one as the project moves on.
+
+    Parameters
+    ----------
+    edition
+        Whose ladder; the current edition's by default.
+    which
+        A number that chooses the row instead.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row: ``data``, ``labels``, ``depth``, ``seed``, ``then`` and ``now`` (test accuracy) and
+        ``allowed``, the tolerance: the larger of three standard deviations over the seeds and two
+        binomial standard errors.
+
+    Raises
+    ------
+    tlhelpers.published.Disagreement
+        If they differ by more.
+    LookupError
+        If the ladder has no row with few labels for this edition.
+
+    Notes
+    -----
+    Explained in the chapter "Climb the freezing ladder".
+
+    Examples
+    --------
+    >>> import tlhelpers as tl
+    >>> found = tl.ladder.check_one()  # doctest: +SKIP
+    """
+    edition = edition or editions.current()
+    table = published.measured("ladder")
+    few = table[(table.edition == edition.name) & (table.labels == "few")]
+    if few.empty:
+        raise LookupError(
+            f"expected rows with few labels for the {edition.name} edition in the measured ladder, got none. "
+            "Run `make measure TABLE=ladder` first."
+        )
+    number = int(cache.library_digest(), 16) if which is None else which
+    row = few.iloc[number % len(few)]
+    again = rung(
+        case(edition.name, row.data, row.labels), row.depth, seed=int(row.seed), rate=float(row.learning_rate)
+    )
+    seeds = few[(few.data == row.data) & (few.depth == row.depth)].test_accuracy
+    n_test = len(_pictures(row.data).test)
+    allowed = published.tolerance(list(seeds), examples=n_test)
+    then, now = float(row.test_accuracy), again["test_accuracy"]
+    if not abs(now - then) <= allowed:
+        raise published.Disagreement(
+            f"{row.data}, {row.labels} labels, {row.depth}, seed {row.seed}: expected {then:.4f} within "
+            f"{allowed:.4f}, as in the measured ladder, got {now:.4f}. If the ladder was meant to change, "
+            "delete its rows, run `make measure TABLE=ladder` and commit the table. If not, something broke."
+        )
+    found = {"then": then, "now": now, "allowed": allowed}
+    return pd.DataFrame([{**row[["data", "labels", "depth", "seed"]], **found}])
+
+
+def _packed(right: npt.NDArray[np.bool_]) -> str:
+    """Eight answers in two hexadecimal digits. The letter keeps a reader from taking it for a number."""
+    return f"{len(right)}x{np.packbits(right).tobytes().hex()}"

@@ -1,0 +1,575 @@
+"""Which layers to train: the classic advice, what the measured ladder says instead, and what each costs.
+
+The classic advice is a table of four cases: few or many examples, similar to the source or not. The
+ladder in ``book/measured/ladder.csv`` was climbed in all four, and the advice here follows it.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sklearn.linear_model import RidgeClassifier
+from sklearn.model_selection import StratifiedKFold, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from . import published
+
+__all__ = [
+    "Similarity",
+    "Strategy",
+    "estimate_similarity",
+    "ladder_means",
+    "recommend_strategy",
+    "regret",
+    "right_answers",
+]
+
+Kind = Literal["similar", "different"]
+Labels = Literal["few", "many"]
+
+CLASSIC: dict[tuple[Kind, Labels], str] = {
+    ("similar", "few"): "block 16",
+    ("similar", "many"): "block 10",
+    ("different", "few"): "block 6",
+    ("different", "many"): "everything",
+}
+"""The classic table, read as rungs of the ladder. It says: train the last one or two layers; unfreeze
+more layers; fine-tune the layers nearer the input; fine-tune the whole network. How many layers "more"
+and "nearer" mean it leaves open: block 10 and block 6 are our reading."""
+_IN_WORDS = {
+    ("similar", "few"): "freeze most, train the last one or two layers",
+    ("similar", "many"): "unfreeze more layers",
+    ("different", "few"): "fine-tune the layers nearer the input",
+    ("different", "many"): "fine-tune the whole network",
+}
+
+EDITION = "full"
+"""The advice rests on the full edition's ladder, whichever edition runs."""
+
+PER_CLASS, IN_ALL = 10, 100
+"""Examples of the rarest class, and in all, that an estimate of similarity needs. With fewer, draws of
+one data set fall on both sides."""
+
+SIMILAR_FROM = 1 / 3
+"""Share of the mistakes that pre-trained features save on data called similar."""
+
+MARGIN = 0.01
+"""Of depths this close to the best on validation, the advice takes the one that trains fewest layers: a
+point lies within chance here, and frozen layers cost nothing and cannot overfit."""
+
+_DRAWS = 2000
+
+
+@dataclass(frozen=True, eq=False)
+class Strategy:
+    """Which layers to train, how fast, and why.
+
+    Attributes
+    ----------
+    depth
+        The rung of the ladder: where training begins.
+    train_from
+        The first layer that trains, as `tlhelpers.freeze` takes it; None for the head alone.
+    batch_norm
+        What BatchNorm does, as `tlhelpers.freeze` takes it.
+    learning_rate
+        For Adam, to begin with; the ladder lets it follow a cosine to zero.
+    why
+        The reasons, in words.
+    evidence
+        The rungs this rests on, as `ladder_means` gives them. Not part of what is printed.
+    """
+
+    depth: str
+    train_from: str | None
+    batch_norm: Literal["frozen", "train"]
+    learning_rate: float
+    why: str
+    evidence: pd.DataFrame = field(repr=False)
+
+    @property
+    def freeze(self) -> dict[str, Any]:
+        """What ``tl.freeze(backbone, **strategy.freeze)`` takes."""
+        return {"train_from": self.train_from, "batch_norm": self.batch_norm}
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """How like the source the new data is, by what pre-training helps to tell its classes apart.
+
+    Attributes
+    ----------
+    kind
+        ``"similar"`` or ``"different"``.
+    saved
+        Share of the mistakes that the pre-trained features avoid: 1 for all, 0 for none, below 0
+        where they make more. `recommend_strategy` takes this number, too.
+    accuracy, reference
+        Cross-validated accuracy with the pre-trained features, and what it is compared with: the
+        random network's features or always the commonest class, whichever does better.
+    examples
+        Examples it rests on.
+    """
+
+    kind: Kind
+    saved: float
+    accuracy: float
+    reference: float
+    examples: int
+
+
+def estimate_similarity(
+    features: npt.ArrayLike, random_features: npt.ArrayLike, labels: npt.ArrayLike
+) -> Similarity:
+    """Estimate how like its source a data set is to a pre-trained network.
+
+    A linear classifier reads the classes off the frozen features, once from the pre-trained network
+    and once from the same network with random weights. If pre-training saves at least a third of the
+    mistakes, the network knows such data: "similar".
+
+    Parameters
+    ----------
+    features
+        Outputs of the frozen pre-trained backbone, pooled, (n, channels).
+    random_features
+        Outputs of the same backbone with random weights for the same images, (n, channels).
+    labels
+        Class numbers, (n,), int.
+
+    Returns
+    -------
+    Similarity
+
+    Raises
+    ------
+    ValueError
+        If the three differ in number, features are not finite, there are fewer than two classes, or
+        fewer examples than an estimate needs: 100, and ten of each class (the message says both).
+
+    Notes
+    -----
+    Source of the method: the linear probe of Alain and Bengio, *Understanding intermediate layers using
+    linear classifier probes*, 2016. The control with random weights, and the third, are ours: they part
+    flower photographs from digits and X-rays, three data sets in all. A score of the features alone, such
+    as LogME (You et al., *LogME: Practical Assessment of Pre-trained Models for Transfer Learning*, 2021),
+    ranks networks for one data set; across data sets its values did not part ours.
+    Explained in the chapter "Choose what to freeze".
+
+    Examples
+    --------
+    >>> import numpy as np, tlhelpers as tl
+    >>> labels = np.arange(100) % 2
+    >>> noise = np.random.default_rng(0).normal(size=(100, 3))
+    >>> found = tl.estimate_similarity(noise + 5 * labels[:, None], noise, labels)
+    >>> found.kind, found.accuracy
+    ('similar', 1.0)
+    """
+    y = np.asarray(labels)
+    parts = []
+    for name, given in (("features", features), ("random_features", random_features)):
+        x = np.asarray(given)
+        if x.ndim < 2 or y.ndim != 1 or len(x) != len(y):
+            raise ValueError(
+                f"{name}: expected (n, channels) with a label for each, got {x.shape} and labels of shape "
+                f"{y.shape}. Give both networks the same images."
+            )
+        if not np.isfinite(x).all():
+            raise ValueError(f"{name}: expected finite numbers, got others. Check the pixel range.")
+        parts.append(x.reshape(len(x), -1))
+    classes, counts = np.unique(y, return_counts=True)
+    if len(classes) < 2:
+        raise ValueError(f"labels: expected two classes or more, got {len(classes)}.")
+    needed = max(IN_ALL, PER_CLASS * len(classes))
+    if counts.min() < PER_CLASS or len(y) < needed:
+        raise ValueError(
+            f"labels: expected at least {needed} examples for an estimate, {PER_CLASS} or more of each of "
+            f"{len(classes)} classes, got {len(y)}, {counts.min()} of class {classes[counts.argmin()]}. "
+            "Give more, or say similarity='similar' or similarity='different' yourself."
+        )
+    folds = StratifiedKFold(5, shuffle=True, random_state=0)
+    accuracy, random = (
+        float(
+            cross_val_score(
+                make_pipeline(StandardScaler(), RidgeClassifier(alpha=0.1 * x.shape[1])), x, y, cv=folds
+            ).mean()
+        )
+        for x in parts
+    )
+    reference = max(random, float(counts.max() / len(y)))
+    # Where nothing is left to save, nothing was saved.
+    saved = 1 - (1 - accuracy) / (1 - reference) if reference < 1 else 0.0
+    return Similarity(
+        kind="similar" if saved >= SIMILAR_FROM else "different",
+        saved=saved,
+        accuracy=accuracy,
+        reference=reference,
+        examples=len(y),
+    )
+
+
+def _ladder(edition: str = EDITION) -> pd.DataFrame:
+    table = published.measured("ladder")
+    return table[table.edition == edition]
+
+
+def ladder_means(table: pd.DataFrame) -> pd.DataFrame:
+    """Mean and interval over the seeds for each rung of the measured ladder.
+
+    Parameters
+    ----------
+    table
+        Rows of ``tl.published.measured("ladder")``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a rung, in the table's order: ``data``, ``labels``, ``examples``, ``similarity``,
+        ``depth``, ``learning_rate``, ``seeds`` (their number), and for validation and test accuracy
+        the mean (``validation_accuracy``, ``test_accuracy``) and a 95% interval of the mean by
+        Student's t (``validation_low``, ..., ``test_high``; NaN for a single seed).
+
+    Raises
+    ------
+    ValueError
+        If the table has no rows.
+
+    Notes
+    -----
+    Explained in the chapter "Climb the freezing ladder".
+
+    Examples
+    --------
+    >>> import tlhelpers as tl
+    >>> table = tl.published.measured("ladder").query("edition == 'pocket'")
+    >>> tl.strategies.ladder_means(table).depth.tolist()
+    ['head only', 'block 6']
+    """
+    from scipy.stats import t
+
+    if table.empty:
+        raise ValueError("table: expected rows of the measured ladder, got none.")
+    keys = ["data", "labels", "examples", "similarity", "depth", "learning_rate"]
+    groups = table.groupby(keys, sort=False, dropna=False)
+    means = groups.seed.count().rename("seeds").reset_index()
+    for name in ("validation", "test"):
+        values = groups[f"{name}_accuracy"]
+        mean, spread, number = (values.agg(what).to_numpy() for what in ("mean", "std", "count"))
+        half = t.ppf(0.975, np.maximum(number - 1, 1)) * spread / np.sqrt(number)
+        means[f"{name}_accuracy"], means[f"{name}_low"], means[f"{name}_high"] = (
+            mean,
+            mean - half,
+            mean + half,
+        )
+    return means
+
+
+def recommend_strategy(
+    *,
+    n_examples: int,
+    n_classes: int,
+    similarity: str | float | Similarity,
+    by: Literal["measured", "classic"] = "measured",
+) -> Strategy:
+    """Say which layers of a pre-trained MobileNetV2 to train, and on what evidence.
+
+    Parameters
+    ----------
+    n_examples
+        Labelled training examples.
+    n_classes
+        Classes they are of.
+    similarity
+        Whether the data is like the source: ``"similar"``, ``"different"``, what `estimate_similarity`
+        returned, or its ``saved``.
+    by
+        ``"measured"`` follows the measured ladder: of the depths tried on data of this kind, those
+        within a point of the best on validation, and of these the one that trains fewest layers.
+        ``"classic"`` follows the classic table, for comparison.
+
+    Returns
+    -------
+    Strategy
+
+    Raises
+    ------
+    ValueError
+        If there are no examples, fewer than two classes, more classes than examples, or `similarity`
+        or `by` is none of the above.
+    TypeError
+        If a number is no whole number.
+    LookupError
+        If the ladder was not measured for such a case.
+
+    Notes
+    -----
+    Few and many are counted by class. Between the few and the many of the ladder nothing was
+    measured; the border is their geometric mean.
+    Source of the classic table: it is told in many places; the book's chapter names some. Yosinski et al.,
+    *How transferable are features in deep neural networks?*, 2014, measured what lies under it.
+    Explained in the chapter "Choose what to freeze".
+
+    Examples
+    --------
+    >>> import tlhelpers as tl
+    >>> advice = tl.recommend_strategy(n_examples=60, n_classes=5, similarity="similar", by="classic")
+    >>> advice.freeze
+    {'train_from': 'block_16_expand', 'batch_norm': 'frozen'}
+    """
+    kind = _kind(similarity)
+    _check_counts(n_examples, n_classes)
+    if by not in ("measured", "classic"):
+        raise ValueError(f'by: expected "measured" or "classic", got {by!r}.')
+    table = _ladder()
+    like = table[table.similarity == kind]
+    few, many = (like[like.labels == labels] for labels in ("few", "many"))
+    if few.empty or many.empty:
+        raise LookupError(
+            f"expected {kind} data with few and with many labels in the measured ladder, got none. "
+            "Run `make measure TABLE=ladder` in the full edition."
+        )
+    most_few = float((few.examples / few.classes).max())
+    least_many = float((many.examples / many.classes).min())
+    border, per_class = math.sqrt(most_few * least_many), n_examples / n_classes
+    labels: Labels = "few" if per_class < border else "many"
+    rows = few if labels == "few" else many
+    evidence = ladder_means(rows)
+    depth = CLASSIC[kind, labels] if by == "classic" else _advised_depth(evidence)
+    here = rows[rows.depth == depth]
+    first = here.train_from.iloc[0]
+    amount = (
+        f"{per_class:.3g} examples a class count as {labels}: the ladder was climbed with up to "
+        f"{most_few:.3g} and with {least_many:.3g} or more a class, and the border, {border:.3g}, lies "
+        "half way between them on a logarithmic scale, where nothing was measured."
+    )
+    taken = (
+        f"The data is taken as {kind} {'to' if kind == 'similar' else 'from'} what the network was "
+        f"pre-trained on, like {' and '.join(rows.data.unique())} in the ladder."
+    )
+    return Strategy(
+        depth=depth,
+        train_from=None if pd.isna(first) else str(first),
+        batch_norm="frozen",
+        # Where the cases differ, the lower rate is the safe one.
+        learning_rate=float(here.learning_rate.min()),
+        why=f"{amount} {taken} {_reason(rows, depth, kind, labels, by)}",
+        evidence=evidence,
+    )
+
+
+def _kind(similarity: object) -> Kind:
+    """What is said or estimated, as one of the two words."""
+    if isinstance(similarity, Similarity):
+        return similarity.kind
+    if isinstance(similarity, str):
+        if similarity in ("similar", "different"):
+            return cast("Kind", similarity)
+    elif isinstance(similarity, int | float) and not isinstance(similarity, bool) and similarity <= 1:
+        return "similar" if similarity >= SIMILAR_FROM else "different"
+    raise ValueError(
+        "similarity: expected 'similar', 'different', what tl.estimate_similarity returns or its `saved` "
+        f"(at most 1), got {similarity!r}."
+    )
+
+
+def _check_counts(n_examples: object, n_classes: object) -> None:
+    for name, number in (("n_examples", n_examples), ("n_classes", n_classes)):
+        if isinstance(number, bool) or not isinstance(number, int | np.integer):
+            raise TypeError(f"{name}: expected a whole number, got {number!r}.")
+    if n_examples < 1:  # type: ignore[operator]
+        raise ValueError(f"n_examples: expected at least 1, got {n_examples}. Nothing learns from nothing.")
+    if n_classes < 2:  # type: ignore[operator]
+        raise ValueError(f"n_classes: expected at least 2, got {n_classes}. One class needs no classifier.")
+    if n_classes > n_examples:  # type: ignore[operator]
+        raise ValueError(
+            f"n_examples: expected at least one for each of {n_classes} classes, got {n_examples}. "
+            "Label more examples first."
+        )
+
+
+def _behind(means: pd.DataFrame) -> pd.Series:
+    """By depth, how far validation accuracy lies behind each case's best depth, averaged over the cases."""
+    by_case = means.pivot(index="depth", columns="data", values="validation_accuracy")
+    # The order of the ladder, shallow first. A depth that is missing in one case can't be compared.
+    by_case = by_case.reindex(means.depth.unique()).dropna()
+    return pd.Series((by_case.max() - by_case).mean(axis=1))
+
+
+def _advised_depth(means: pd.DataFrame) -> str:
+    """The depth that trains fewest layers among those that lose little."""
+    behind = _behind(means)
+    return str(behind.index[(behind <= behind.min() + MARGIN).argmax()])
+
+
+def _begins(depth: str) -> str:
+    return {"head only": "the head alone", "everything": "everything"}.get(depth, f"from {depth} on")
+
+
+def _reason(rows: pd.DataFrame, depth: str, kind: Kind, labels: Labels, by: str) -> str:
+    """What the ladder says of this depth and of the classic one."""
+    classic = CLASSIC[kind, labels]
+    said = f'The classic advice here is "{_IN_WORDS[kind, labels]}", read as training {_begins(classic)}.'
+    if by == "classic":
+        return said
+    behind = _behind(ladder_means(rows))
+    top = str(behind.idxmin())
+    best = f"Training {_begins(top)} was best on validation."
+    if depth != top:
+        best += f" Training {_begins(depth)} was within a point of it, with fewer layers."
+    if classic == depth:
+        return f"{best} {said} The measurement agrees."
+    if classic not in behind.index:
+        return f"{best} {said} That was not measured in every case."
+    compared = [_lost(case, depth, classic, seed=0) for _, case in rows.groupby("data")]
+    points = 100 * float(np.mean([lost for lost, _ in compared]))
+    low, high = 100 * np.quantile(np.mean([draws for _, draws in compared], axis=0), [0.025, 0.975])
+    verdict = "contradicts it" if low > 0 else "does not bear it out, nor does it clearly contradict it"
+    return (
+        f"{best} {said} The measurement {verdict}: against training {_begins(depth)} it lost "
+        f"{100 * (behind[classic] - behind[depth]):.1f} points on validation, and {points:.1f} on test "
+        f"(95% interval {low:.1f} to {high:.1f})."
+    )
+
+
+def regret(
+    by: Literal["measured", "classic", "measured elsewhere"] = "measured",
+    *,
+    table: pd.DataFrame | None = None,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Points of test accuracy lost by following an advice instead of the best depth of each case.
+
+    The best depth of a case is the one with the highest mean validation accuracy. Test accuracy is
+    averaged over the seeds. The interval says how the loss would vary over other test examples: both
+    depths are judged on the same resampled examples (a paired bootstrap).
+
+    Parameters
+    ----------
+    by
+        ``"classic"`` or ``"measured"``: the advice, as in `recommend_strategy`. ``"measured elsewhere"``
+        follows the ladders of the *other* data sets of the same kind, and leaves a case out where there
+        is none: what the advice is worth on new data.
+    table
+        Rows of ``tl.published.measured("ladder")``; by default those the advice rests on.
+    seed
+        For the resampling.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a case and a last one, ``"all"``, for their mean: ``data``, ``labels``, ``advised`` and
+        ``best`` (depths), ``regret``, ``low`` and ``high`` (percentage points; a negative regret is a
+        gain; 95% interval).
+
+    Raises
+    ------
+    ValueError
+        If `by` is none of the three.
+    LookupError
+        If no case is left, or one lacks a depth that was advised.
+
+    Notes
+    -----
+    Source of the bootstrap: Efron and Tibshirani, *An Introduction to the Bootstrap*, 1993; 2,000
+    resamples, percentile interval. It covers the test examples, not the few seeds.
+    Explained in the chapter "Choose what to freeze".
+
+    Examples
+    --------
+    >>> import tlhelpers as tl
+    >>> found = tl.regret("classic")
+    >>> list(found.columns)
+    ['data', 'labels', 'advised', 'best', 'regret', 'low', 'high']
+    """
+    if by not in ("measured", "classic", "measured elsewhere"):
+        raise ValueError(f'by: expected "measured", "classic" or "measured elsewhere", got {by!r}.')
+    table = _ladder() if table is None else table
+    rows, means, resampled = [], [], []
+    for (data, labels), case in table.groupby(["data", "labels"], sort=False):
+        kind: Kind = case.similarity.iloc[0]
+        base = table[(table.similarity == kind) & (table.labels == labels)]
+        if by == "measured elsewhere":
+            base = base[base.data != data]
+        if base.empty:
+            continue
+        advised = (
+            CLASSIC[kind, cast("Labels", labels)] if by == "classic" else _advised_depth(ladder_means(base))
+        )
+        best = str(_behind(ladder_means(case)).idxmin())
+        lost, draws = _lost(case, best, advised, seed=seed)
+        rows.append({"data": data, "labels": labels, "advised": advised, "best": best})
+        means.append(lost)
+        resampled.append(draws)
+    if not rows:
+        raise LookupError("expected at least one case with an advice in the ladder, got none.")
+    rows.append({"data": "all", "labels": "", "advised": "", "best": ""})
+    means.append(float(np.mean(means)))
+    resampled.append(np.mean(resampled, axis=0))
+    low, high = np.quantile(resampled, [0.025, 0.975], axis=1)
+    result = pd.DataFrame(rows)
+    result["regret"], result["low"], result["high"] = 100 * np.array(means), 100 * low, 100 * high
+    return result
+
+
+def _lost(case: pd.DataFrame, best: str, advised: str, *, seed: int) -> tuple[float, npt.NDArray[np.float64]]:
+    """Test accuracy lost by one depth against another in one case, and the same over resampled examples."""
+    lost = _found(case, best) - _found(case, advised)
+    # The same draws for all cases with the same test examples, so that their mean is paired, too.
+    draws = np.random.default_rng(seed).integers(len(lost), size=(_DRAWS, len(lost)))
+    return float(lost.mean()), lost[draws].mean(axis=1)
+
+
+def _found(case: pd.DataFrame, depth: str) -> npt.NDArray[np.float64]:
+    """How often, over the seeds, each test example was found."""
+    rows = case[case.depth == depth]
+    if rows.empty:
+        raise LookupError(
+            f"expected {depth!r} of {case.data.iloc[0]}, {case.labels.iloc[0]} labels, in the measured "
+            "ladder, got none. Run `make measure TABLE=ladder` to its end."
+        )
+    right = [right_answers(packed) for packed in rows.right]
+    return np.asarray(np.mean(right, axis=0), dtype=np.float64)
+
+
+def right_answers(packed: str) -> npt.NDArray[np.bool_]:
+    """Which test examples a row of the ladder found.
+
+    Parameters
+    ----------
+    packed
+        The row's ``right``.
+
+    Returns
+    -------
+    numpy.ndarray
+        bool, (n,), in the order of the test examples: the same for all rows of a data set.
+
+    Raises
+    ------
+    ValueError
+        If it is no such text.
+
+    Notes
+    -----
+    Explained in the chapter "Climb the freezing ladder".
+
+    Examples
+    --------
+    >>> import tlhelpers as tl
+    >>> tl.strategies.right_answers("3xa0")
+    array([ True, False,  True])
+    """
+    number, _, digits = str(packed).partition("x")
+    try:
+        bits = np.unpackbits(np.frombuffer(bytes.fromhex(digits), np.uint8))
+        if 0 <= len(bits) - int(number) < 8:
+            return bits[: int(number)].astype(bool)
+    except ValueError:
+        pass
+    raise ValueError(
+        f"right: expected a number, an x and hexadecimal digits, two for eight answers, got "
+        f"{str(packed)[:20]!r}. Give the column `right` of the measured ladder."
+    )
