@@ -12,6 +12,7 @@ from . import (
     published,
     recipes,
     strategies,
+    unfreezing,
 )
 from .backbones import load_backbone, preparation
 from .datasets import load_dataset
@@ -53,4 +54,5 @@ __all__ = [
     "start_chapter",
     "strategies",
     "unchanged",
+    "unfreezing",
 ]

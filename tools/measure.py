@@ -19,6 +19,7 @@ import measure_beyond
 import measure_ladder
 import measure_limits
 import measure_readouts
+import measure_unfreezing
 import pandas as pd
 
 import tlhelpers as tl
@@ -32,6 +33,7 @@ STUDIES: dict[str, ModuleType] = {
     "ladder": measure_ladder,
     "batch_norm": measure_batch_norm,
     "limits": measure_limits,
+    "unfreezing": measure_unfreezing,
 }
 """Tables of which each row is measured by itself: modules with `KEYS`, `wanted` and `run`."""
 SEEDS = (0, 1, 2)
