@@ -10,7 +10,7 @@ import pandas as pd
 
 import tlhelpers as tl
 
-SEEDS = (0, 1, 2, 3, 4)
+SEEDS = tuple(range(10))
 KEYS = ("way", "seed")
 
 
