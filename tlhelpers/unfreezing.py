@@ -28,7 +28,7 @@ DIVISOR = 2.6
 """Howard and Ruder's: each layer's rate over that of the layer below it."""
 
 EPOCHS, BATCH_SIZE, LABELS = 20, 32, 300
-RATES = (0.001, 0.003, 0.01, 0.03)
+RATES = (0.001, 0.003, 0.01, 0.03, 0.1)
 """Learning rates tried with seed 0. The one with the best validation accuracy serves all seeds."""
 
 _VALIDATION, _TEST = 1000, 2000
