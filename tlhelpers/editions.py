@@ -191,6 +191,7 @@ def start_chapter(title: str | None = None, *, seed: int = 0) -> Edition:
     import numpy as np
     import tensorflow as tf
 
+    tf.get_logger().setLevel("ERROR")  # in a notebook its hints on retracing go to stdout: onto the page
     keras.utils.set_random_seed(seed)
     _set_figures()
     opening = f"{title}: {edition.name}" if title else edition.name.capitalize()

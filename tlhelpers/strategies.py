@@ -426,21 +426,28 @@ def _reason(rows: pd.DataFrame, depth: str, kind: Kind, labels: Labels, by: str)
     compared = [_lost(case, depth, classic, seed=0) for _, case in rows.groupby("data")]
     points = 100 * float(np.mean([lost for lost, _ in compared]))
     low, high = 100 * np.quantile(np.mean([draws for _, draws in compared], axis=0), [0.025, 0.975])
-    verdict = "contradicts it" if low > 0 else "does not bear it out, nor does it clearly contradict it"
+    verdict = "contradicts it" if low > 0 else "speaks for it" if high < 0 else "can't tell the two apart"
+    order = list(behind.index)
+    cheaper = ""
+    if low <= 0 <= high and order.index(depth) < order.index(classic):
+        cheaper = f" Training {_begins(depth)} trains fewer layers, so it is the cheaper of the two."
     return (
-        f"{best} {said} The measurement {verdict}: against training {_begins(depth)} it lost "
-        f"{100 * (behind[classic] - behind[depth]):.1f} points on validation, and {points:.1f} on test "
-        f"(95% interval {low:.1f} to {high:.1f})."
+        f"{best} {said} The measurement {verdict}: against training {_begins(depth)} it lost {points:.1f} "
+        f"points on test (95% interval {low:.1f} to {high:.1f}; below zero is a gain).{cheaper}"
     )
 
 
+Advice = Literal["measured", "classic", "measured elsewhere"]
+
+
 def regret(
-    by: Literal["measured", "classic", "measured elsewhere"] = "measured",
+    by: Advice = "measured",
     *,
+    against: Advice | Literal["best"] = "best",
     table: pd.DataFrame | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Points of test accuracy lost by following an advice instead of the best depth of each case.
+    """Points of test accuracy lost by following an advice instead of the best depth, or another advice.
 
     The best depth of a case is the one with the highest mean validation accuracy. Test accuracy is
     averaged over the seeds. The interval says how the loss would vary over other test examples: both
@@ -452,6 +459,8 @@ def regret(
         ``"classic"`` or ``"measured"``: the advice, as in `recommend_strategy`. ``"measured elsewhere"``
         follows the ladders of the *other* data sets of the same kind, and leaves a case out where there
         is none: what the advice is worth on new data.
+    against
+        ``"best"``, or the advice to compare with.
     table
         Rows of ``tl.published.measured("ladder")``; by default those the advice rests on.
     seed
@@ -461,13 +470,13 @@ def regret(
     -------
     pandas.DataFrame
         One row a case and a last one, ``"all"``, for their mean: ``data``, ``labels``, ``advised`` and
-        ``best`` (depths), ``regret``, ``low`` and ``high`` (percentage points; a negative regret is a
-        gain; 95% interval).
+        ``against`` (depths), ``regret``, ``low`` and ``high`` (percentage points; a negative regret is
+        a gain; 95% interval).
 
     Raises
     ------
     ValueError
-        If `by` is none of the three.
+        If `by` is none of the three, or `against` none of the four.
     LookupError
         If no case is left, or one lacks a depth that was advised.
 
@@ -482,30 +491,28 @@ def regret(
     >>> import tlhelpers as tl
     >>> found = tl.regret("classic")
     >>> list(found.columns)
-    ['data', 'labels', 'advised', 'best', 'regret', 'low', 'high']
+    ['data', 'labels', 'advised', 'against', 'regret', 'low', 'high']
     """
-    if by not in ("measured", "classic", "measured elsewhere"):
+    advices = ("measured", "classic", "measured elsewhere")
+    if by not in advices:
         raise ValueError(f'by: expected "measured", "classic" or "measured elsewhere", got {by!r}.')
+    if against not in ("best", *advices):
+        raise ValueError(
+            f'against: expected "best", "measured", "classic" or "measured elsewhere", got {against!r}.'
+        )
     table = _ladder() if table is None else table
     rows, means, resampled = [], [], []
     for (data, labels), case in table.groupby(["data", "labels"], sort=False):
-        kind: Kind = case.similarity.iloc[0]
-        base = table[(table.similarity == kind) & (table.labels == labels)]
-        if by == "measured elsewhere":
-            base = base[base.data != data]
-        if base.empty:
+        advised, instead = (_depth_by(each, table, case) for each in (by, against))
+        if advised is None or instead is None:
             continue
-        advised = (
-            CLASSIC[kind, cast("Labels", labels)] if by == "classic" else _advised_depth(ladder_means(base))
-        )
-        best = str(_behind(ladder_means(case)).idxmin())
-        lost, draws = _lost(case, best, advised, seed=seed)
-        rows.append({"data": data, "labels": labels, "advised": advised, "best": best})
+        lost, draws = _lost(case, instead, advised, seed=seed)
+        rows.append({"data": data, "labels": labels, "advised": advised, "against": instead})
         means.append(lost)
         resampled.append(draws)
     if not rows:
         raise LookupError("expected at least one case with an advice in the ladder, got none.")
-    rows.append({"data": "all", "labels": "", "advised": "", "best": ""})
+    rows.append({"data": "all", "labels": "", "advised": "", "against": ""})
     means.append(float(np.mean(means)))
     resampled.append(np.mean(resampled, axis=0))
     low, high = np.quantile(resampled, [0.025, 0.975], axis=1)
@@ -514,9 +521,25 @@ def regret(
     return result
 
 
-def _lost(case: pd.DataFrame, best: str, advised: str, *, seed: int) -> tuple[float, npt.NDArray[np.float64]]:
+def _depth_by(by: str, table: pd.DataFrame, case: pd.DataFrame) -> str | None:
+    """The depth that an advice gives for a case of a ladder; None where it has nothing to go by."""
+    data, kind = case.data.iloc[0], cast("Kind", case.similarity.iloc[0])
+    labels = cast("Labels", case.labels.iloc[0])
+    if by == "classic":
+        return CLASSIC[kind, labels]
+    if by == "best":
+        return str(_behind(ladder_means(case)).idxmin())
+    base = table[(table.similarity == kind) & (table.labels == labels)]
+    if by == "measured elsewhere":
+        base = base[base.data != data]
+    return None if base.empty else _advised_depth(ladder_means(base))
+
+
+def _lost(
+    case: pd.DataFrame, instead: str, advised: str, *, seed: int
+) -> tuple[float, npt.NDArray[np.float64]]:
     """Test accuracy lost by one depth against another in one case, and the same over resampled examples."""
-    lost = _found(case, best) - _found(case, advised)
+    lost = _found(case, instead) - _found(case, advised)
     # The same draws for all cases with the same test examples, so that their mean is paired, too.
     draws = np.random.default_rng(seed).integers(len(lost), size=(_DRAWS, len(lost)))
     return float(lost.mean()), lost[draws].mean(axis=1)
