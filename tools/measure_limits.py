@@ -167,9 +167,11 @@ class Seconds(keras.callbacks.Callback):  # type: ignore[misc]
 
 
 def _warm_up(prefix: keras.Model, trained: keras.Model, x: Array, y: Array, seed: int) -> None:
-    """Build both graphs, so that no way pays for that, and take the step back."""
+    """Build both graphs, so that no way pays for that, and take the steps back."""
     before = trained.get_weights()
-    trained.fit(prefix.predict(x, verbose=0), y, verbose=0)
+    # An epoch as in the race: batches of other shapes would have the graph built again there.
+    x = prefix.predict(x, batch_size=BATCH_SIZE, verbose=0)
+    trained.fit(x, y, batch_size=BATCH_SIZE, verbose=0)
     trained.set_weights(before)
     trained.get_layer("dropout").seed_generator.state.assign(np.array([seed, 0], "uint32"))
     for variable in trained.optimizer.variables:
@@ -186,7 +188,7 @@ def race(edition: tl.editions.Edition, way: str, seed: int) -> pd.DataFrame:
     prefix, trained = tl.split(model, at=cut)
     adam = keras.optimizers.Adam(RATES[way])
     trained.compile(adam, "sparse_categorical_crossentropy", metrics=["accuracy"])
-    _warm_up(prefix, trained, x[:BATCH_SIZE], y[:BATCH_SIZE], seed)
+    _warm_up(prefix, trained, x, y, seed)
     adam.learning_rate = RATES[way]
     began = time.perf_counter()
     x = prefix.predict(x, batch_size=BATCH_SIZE, verbose=0)
