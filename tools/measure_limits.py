@@ -188,13 +188,14 @@ def race(edition: tl.editions.Edition, way: str, seed: int) -> pd.DataFrame:
     prefix, trained = tl.split(model, at=cut)
     adam = keras.optimizers.Adam(RATES[way])
     trained.compile(adam, "sparse_categorical_crossentropy", metrics=["accuracy"])
+    # Not after the warm-up: a new seed clears what TensorFlow has built.
+    keras.utils.set_random_seed(seed)
     _warm_up(prefix, trained, x, y, seed)
     adam.learning_rate = RATES[way]
     began = time.perf_counter()
     x = prefix.predict(x, batch_size=BATCH_SIZE, verbose=0)
     seconds = Seconds(time.perf_counter() - began)
     x_validation = prefix.predict(x_validation, batch_size=100, verbose=0)
-    keras.utils.set_random_seed(seed)
     history = trained.fit(
         x,
         y,
