@@ -328,7 +328,7 @@ def attribution(shown: Split | npt.ArrayLike) -> pd.DataFrame:
     The licence, CC BY 2.0, asks for the author's name, a link and a word on what was changed. For one
     sentence that says so see :func:`credit_line`.
 
-    Explained in the chapter "Recognise flowers".
+    Explained in the chapter "Climb the freezing ladder".
 
     Examples
     --------
@@ -383,7 +383,7 @@ def credit_line(shown: Split | npt.ArrayLike) -> str:
 
     Notes
     -----
-    Explained in the chapter "Recognise flowers".
+    Explained in the chapter "Climb the freezing ladder".
 
     Examples
     --------

@@ -14,7 +14,6 @@ from pathlib import Path
 from types import ModuleType
 
 import keras
-import measure_batch_norm
 import measure_beyond
 import measure_ladder
 import measure_limits
@@ -31,7 +30,6 @@ STUDIES: dict[str, ModuleType] = {
     "beyond": measure_beyond,
     "readouts": measure_readouts,
     "ladder": measure_ladder,
-    "batch_norm": measure_batch_norm,
     "limits": measure_limits,
     "unfreezing": measure_unfreezing,
 }
