@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -251,7 +251,7 @@ def phase2_seeds(bench: Bench) -> Figures:
     """
     cache = bench.folder / f"heads-{bench.code}"
 
-    def ends(once: bool, seeds: range, images: int) -> list[float]:
+    def ends(once: bool, seeds: Iterable[int], images: int) -> list[float]:
         return [
             bench("tuned", cache=cache, images=images, seed=seed, once=once)["refreshed_test"]
             for seed in seeds
@@ -259,7 +259,7 @@ def phase2_seeds(bench: Bench) -> Figures:
 
     figures: Figures = {}
     for side, once in (("plain", False), ("cached", True)):
-        found = ends(once, range(len(bench.seeds)), bench.images)
+        found = ends(once, bench.seeds, bench.images)
         figures[f"phase2_{side}_least"], figures[f"phase2_{side}_most"] = min(found), max(found)
     if not bench.quick:
         plain, cached = (ends(once, range(10), bench.images // 10) for once in (False, True))

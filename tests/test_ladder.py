@@ -36,7 +36,7 @@ def test_a_rung_is_the_same_whatever_was_trained_before_it():
 
 def test_a_rung_trains_from_its_depth_on_and_keeps_batch_norm():
     ladder.rung(QUICK, "block 16", seed=0, rate=0.001)
-    network = ladder._network(DIGITS.backbone, (8, 8), 32, 10, "block_16_expand", "frozen")
+    network = ladder._network(DIGITS.backbone, (8, 8), 32, 10, "block_16_expand")
     start = dict(zip([w.path for w in network.suffix.weights], network.weights, strict=True))
     moved = [
         w.path.split("/")[-2]

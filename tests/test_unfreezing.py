@@ -66,7 +66,7 @@ def test_a_layer_of_no_group_is_refused():
 
 
 def test_every_variable_that_trains_belongs_to_a_group_and_no_block_to_two():
-    _, suffix, _ = unfreezing._network(POCKET)
+    suffix = unfreezing._network(POCKET).suffix
     layers = {variable.path.split("/")[-2] for variable in suffix.trainable_variables}
     of = {
         layer: [g for g in unfreezing.GROUPS if layer == g or layer.startswith(f"{g}_")] for layer in layers
@@ -105,14 +105,20 @@ def test_a_training_does_not_depend_on_what_was_trained_before(monkeypatch):
 
 def test_head_only_leaves_the_blocks_alone(monkeypatch):
     monkeypatch.setattr(unfreezing, "EPOCHS", 1)
-    _, suffix, weights = unfreezing._network(POCKET)
+    network = unfreezing._network(POCKET)
     unfreezing.measure(POCKET, "head only", seed=0, rate=0.001)
     moved = {
         variable.path.split("/")[-2]
-        for variable, old in zip(suffix.weights, weights, strict=True)
+        for variable, old in zip(network.suffix.weights, network.weights, strict=True)
         if not np.array_equal(variable.numpy(), old)
     }
     assert moved == {"head"}
+
+
+@pytest.mark.parametrize("labels", [0, 25, -10, 10_000])
+def test_a_draw_that_cannot_be_is_refused(labels):
+    with pytest.raises(ValueError, match=f"expected a multiple of 10 classes, from 10 to .* got {labels}"):
+        unfreezing.draw(tl.load_dataset("digits").train, labels, seed=0)
 
 
 def test_foreign_digits_are_framed_like_mnist():

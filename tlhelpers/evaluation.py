@@ -12,7 +12,7 @@ import pandas as pd
 from scipy.stats import binomtest
 from sklearn.linear_model import RidgeClassifier
 from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_support
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 __all__ = ["Evaluation", "confident_mistakes", "evaluate", "history_table", "linear_probe"]
@@ -283,6 +283,30 @@ def history_table(
     return table
 
 
+def probe(width: int, *, penalty: float = 0.1) -> Pipeline:
+    """The classifier of `linear_probe`, to be kept or cross-validated.
+
+    Parameters
+    ----------
+    width
+        Features of one example, flattened.
+    penalty
+        As in `linear_probe`.
+
+    Returns
+    -------
+    sklearn.pipeline.Pipeline
+        Not fitted: features standardised, then ridge regression on the classes.
+
+    Examples
+    --------
+    >>> from tlhelpers import evaluation
+    >>> evaluation.probe(4)[-1].alpha
+    0.4
+    """
+    return make_pipeline(StandardScaler(), RidgeClassifier(alpha=penalty * width))
+
+
 def linear_probe(
     train_features: npt.ArrayLike,
     train_labels: npt.ArrayLike,
@@ -353,8 +377,7 @@ def linear_probe(
         )
     if len(np.unique(y)) < 2:
         raise ValueError("Expected train labels of two classes or more, got one. Draw the images at random.")
-    probe = make_pipeline(StandardScaler(), RidgeClassifier(alpha=penalty * x.shape[1]))
-    return float(probe.fit(x, y).score(x_test, y_test))
+    return float(probe(x.shape[1], penalty=penalty).fit(x, y).score(x_test, y_test))
 
 
 def _checked(

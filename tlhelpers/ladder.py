@@ -19,6 +19,7 @@ from sklearn.model_selection import train_test_split
 
 from . import cache, datasets, editions, published
 from ._errors import unknown_name
+from ._restart import Network
 from .backbones import load_backbone, preparation
 from .freezing import freeze, leaves
 from .prefix import cut_points, precompute, split
@@ -88,9 +89,6 @@ RATES: dict[str, tuple[float, float]] = {
     "everything": (0.0001, 0.0003),
 }
 """Learning rates tried with seed 0. The one with the better validation accuracy serves all seeds."""
-
-MOMENTUM = 0.9
-"""Of BatchNorm where it is asked to train: its averages must keep up with a short training."""
 
 _MOST_VALIDATION, _MOST_TEST = 1000, 2000
 
@@ -204,27 +202,6 @@ def _pictures(data: str) -> _Pictures:
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _Network:
-    """A network cut before what trains, compiled once and set back before each training."""
-
-    prefix: keras.Model
-    suffix: keras.Model
-    weights: list[npt.NDArray[Any]]
-
-    def reset(self, rate: float, seed: int) -> None:
-        """The pre-trained weights, a head drawn from the seed, and an optimiser that has seen nothing."""
-        self.suffix.set_weights(self.weights)
-        head = self.suffix.get_layer("head")
-        kernel, bias = head.weights
-        kernel.assign(keras.initializers.GlorotUniform(seed=seed)(kernel.shape))
-        bias.assign(np.zeros(bias.shape))
-        self.suffix.get_layer("dropout").seed_generator.state.assign(np.array([seed, 0], "uint32"))
-        for variable in self.suffix.optimizer.variables:
-            variable.assign(np.zeros(variable.shape))
-        self.suffix.optimizer.learning_rate = rate
-
-
 # To trace a network takes longer than to train it on few labels, so the networks are kept.
 @functools.lru_cache(maxsize=24)
 def _network(
@@ -233,13 +210,9 @@ def _network(
     image_size: int,
     classes: int,
     train_from: str | None,
-    batch_norm: Literal["frozen", "train"],
-) -> _Network:
+) -> Network:
     backbone = load_backbone(backbone_name, image_size=image_size)
-    freeze(backbone, train_from=train_from, batch_norm=batch_norm)
-    for layer in backbone.layers:
-        if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable:
-            layer.momentum = MOMENTUM
+    freeze(backbone, train_from=train_from)
     inputs = keras.Input(image_shape, name="images")
     x = preparation(image_shape, image_size=image_size)(inputs)
     # The preparation ends in 0..1; ImageNet's network was trained on -1..1, the glyphs' on 0..1.
@@ -254,7 +227,7 @@ def _network(
     prefix, suffix = split(model, at)
     suffix.compile(keras.optimizers.Adam(), "sparse_categorical_crossentropy")
     suffix.optimizer.build(suffix.trainable_variables)
-    return _Network(prefix, suffix, suffix.get_weights())
+    return Network(prefix, suffix, suffix.get_weights())
 
 
 def rung(
@@ -263,7 +236,6 @@ def rung(
     *,
     seed: int,
     rate: float,
-    batch_norm: Literal["frozen", "train"] = "frozen",
 ) -> dict[str, Any]:
     """Train one rung of the ladder and judge it.
 
@@ -280,8 +252,6 @@ def rung(
         For the subset of training examples, the head, the dropout and the order of the batches.
     rate
         The learning rate of the first epoch.
-    batch_norm
-        What BatchNorm does where the backbone trains. The ladder keeps it frozen.
 
     Returns
     -------
@@ -320,7 +290,6 @@ def rung(
         case.image_size,
         case.classes,
         DEPTHS[depth],
-        batch_norm,
     )
     network.reset(rate, seed)
     drawn = _draw(pictures.labels, case.examples, seed=seed)

@@ -11,12 +11,10 @@ from typing import Any, Literal, cast
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sklearn.linear_model import RidgeClassifier
 from sklearn.model_selection import StratifiedKFold, cross_val_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from . import published
+from .evaluation import probe
 
 __all__ = [
     "Similarity",
@@ -191,14 +189,7 @@ def estimate_similarity(
             "Give more, or say similarity='similar' or similarity='different' yourself."
         )
     folds = StratifiedKFold(5, shuffle=True, random_state=0)
-    accuracy, random = (
-        float(
-            cross_val_score(
-                make_pipeline(StandardScaler(), RidgeClassifier(alpha=0.1 * x.shape[1])), x, y, cv=folds
-            ).mean()
-        )
-        for x in parts
-    )
+    accuracy, random = (float(cross_val_score(probe(x.shape[1]), x, y, cv=folds).mean()) for x in parts)
     reference = max(random, float(counts.max() / len(y)))
     # Where nothing is left to save, nothing was saved.
     saved = 1 - (1 - accuracy) / (1 - reference) if reference < 1 else 0.0

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from . import datasets, editions, recipes
 from ._errors import unknown_name
+from ._restart import Network
 from .freezing import freeze
 from .prefix import split
 
@@ -150,6 +151,12 @@ def draw(train: datasets.Split, labels: int, *, seed: int) -> datasets.Split:
     Returns
     -------
     tlhelpers.datasets.Split
+        One class after another.
+
+    Raises
+    ------
+    ValueError
+        If `labels` is no such multiple, or a class has too few images.
 
     Notes
     -----
@@ -163,10 +170,14 @@ def draw(train: datasets.Split, labels: int, *, seed: int) -> datasets.Split:
     [3, 3, 3, 3, 3, 3, 3, 3, 3, 3]
     """
     rng = np.random.default_rng(seed)
-    classes = np.unique(train.labels)
-    rows = np.concatenate(
-        [rng.permutation(np.flatnonzero(train.labels == c))[: labels // len(classes)] for c in classes]
-    )
+    classes, counts = np.unique(train.labels, return_counts=True)
+    each, left = divmod(labels, len(classes))
+    if left or not 0 < each <= counts.min():
+        raise ValueError(
+            f"labels: expected a multiple of {len(classes)} classes, from {len(classes)} to "
+            f"{len(classes) * counts.min()} (the smallest class has {counts.min()} images), got {labels}."
+        )
+    rows = np.concatenate([rng.permutation(np.flatnonzero(train.labels == c))[:each] for c in classes])
     return datasets.Split(train.images[rows], train.labels[rows], train.indices[rows])
 
 
@@ -208,21 +219,21 @@ def shifted(edition: editions.Edition) -> tuple[npt.NDArray[np.uint8], npt.NDArr
 
 
 @functools.cache
-def _network(edition: editions.Edition) -> tuple[keras.Model, keras.Model, list[npt.NDArray[Any]]]:
+def _network(edition: editions.Edition) -> Network:
     """Our network with BatchNorm frozen, cut before what trains; compiled once, since tracing is slow."""
     whole = recipes.our_model(edition, seed=0)
     freeze(whole.get_layer("backbone"), train_from="block_3_expand")
     prefix, suffix = split(whole, at=recipes.OURS_CUT)
     suffix.compile(GroupAdam(), "sparse_categorical_crossentropy")
     suffix.optimizer.build(suffix.trainable_variables)
-    return prefix, suffix, suffix.get_weights()
+    return Network(prefix, suffix, suffix.get_weights())
 
 
 @functools.cache
 def _held_out(edition: editions.Edition) -> list[tuple[npt.NDArray[Any], npt.NDArray[np.int64]]]:
     """What block 2 makes of validation, test and shifted digits, and their labels."""
     data = datasets.load_dataset(edition.dataset)
-    prefix, _, _ = _network(edition)
+    prefix = _network(edition).prefix
     parts = [
         (data.validation.images[:_VALIDATION], data.validation.labels[:_VALIDATION]),
         (data.test.images[:_TEST], data.test.labels[:_TEST]),
@@ -274,16 +285,11 @@ def measure(edition: editions.Edition, way: str, *, seed: int, rate: float) -> d
     """
     shares(way, 0)  # a wrong name should not wait for the data
     few = draw(datasets.load_dataset(edition.dataset).train, LABELS, seed=seed)
-    prefix, suffix, weights = _network(edition)
-    x = prefix.predict(few.images, batch_size=100, verbose=0)
+    network = _network(edition)
+    suffix, adam = network.suffix, network.suffix.optimizer
+    x = network.prefix.predict(few.images, batch_size=100, verbose=0)
     began = time.process_time()
-    suffix.set_weights(weights)
-    head = suffix.get_layer("head")
-    head.kernel.assign(keras.initializers.GlorotUniform(seed=seed)(head.kernel.shape))
-    suffix.get_layer("dropout").seed_generator.state.assign(np.array([seed, 0], "uint32"))
-    adam = suffix.optimizer
-    for variable in adam.variables:
-        variable.assign(np.zeros(variable.shape))
+    network.reset(rate, seed)
 
     def begin(epoch: int, logs: Any = None) -> None:
         adam.learning_rate = rate * (1 + np.cos(np.pi * epoch / EPOCHS)) / 2

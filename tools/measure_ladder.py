@@ -4,6 +4,7 @@ What a rung is, `tlhelpers.ladder` says; a chapter measures one of them anew. `t
 """
 
 import pandas as pd
+import rates as rates_tried
 
 import tlhelpers as tl
 
@@ -33,8 +34,7 @@ def run(edition: tl.editions.Edition, data: str, labels: str, depth: str, seed: 
     if seed != SEEDS[0]:
         rates = (tl.ladder.kept_rate(case, depth),)
     tried = {rate: tl.ladder.rung(case, depth, seed=seed, rate=rate) for rate in rates}
-    # Of equals, the lower rate.
-    kept = max(rates, key=lambda rate: (tried[rate]["validation_accuracy"], -rate))
+    kept = rates_tried.kept(tried)
     row = {
         "edition": edition.name,
         "data": data,
@@ -47,9 +47,7 @@ def run(edition: tl.editions.Edition, data: str, labels: str, depth: str, seed: 
         "seed": seed,
         "learning_rate": kept,
         **{name: value for name, value in tried[kept].items() if name != "right"},
-        "tried": "; ".join(
-            f"{rate:g}: {result['validation_accuracy']:.4f}" for rate, result in tried.items()
-        ),
+        "tried": rates_tried.as_text(tried),
         "right": tried[kept]["right"],
     }
     return pd.DataFrame([{**row, **tl.published.stamp()}])

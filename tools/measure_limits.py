@@ -13,11 +13,9 @@ import keras
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sklearn.linear_model import RidgeClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 import tlhelpers as tl
+from tlhelpers import _restart
 
 Array = npt.NDArray[Any]
 
@@ -112,8 +110,7 @@ def search(edition: tl.editions.Edition, target: str, seed: int) -> list[dict[st
         for depth, (train, validation, test) in found.items():
             for labels in LABELS:
                 features = train[:labels].reshape(min(labels, len(train)), -1)
-                probe = make_pipeline(StandardScaler(), RidgeClassifier(alpha=0.1 * features.shape[1]))
-                probe.fit(features, y[:labels])
+                probe = tl.evaluation.probe(features.shape[1]).fit(features, y[:labels])
                 rows.append(
                     {
                         "way": kind,
@@ -134,15 +131,12 @@ BATCH_SIZE = 25
 
 def classifier(edition: tl.editions.Edition, way: str, seed: int) -> keras.Model:
     """Our network (ten blocks, flatten, dropout, head): frozen, with blocks 3 to 9 trained, or all new."""
-    model = tl.recipes.our_model(edition, seed=seed)
+    scratch = way == "from scratch"
+    model = tl.recipes.our_model(edition, weights="random" if scratch else "pretrained", seed=seed)
     backbone = model.get_layer("backbone")
     if way == "frozen":
         tl.freeze(backbone)
-    if way == "from scratch":
-        fresh = tl.load_backbone(edition.backbone, weights="random", seed=seed)
-        for layer in backbone.layers:
-            if layer.weights:
-                layer.set_weights(fresh.get_layer(layer.name).get_weights())
+    if scratch:
         tl.freeze(backbone, train_from=0, batch_norm="train")
     for layer in backbone.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -166,16 +160,15 @@ class Seconds(keras.callbacks.Callback):  # type: ignore[misc]
         self.epochs.append(self.epochs[-1] + time.perf_counter() - self.began)
 
 
-def _warm_up(prefix: keras.Model, trained: keras.Model, x: Array, y: Array, seed: int) -> None:
+def _warm_up(
+    prefix: keras.Model, trained: keras.Model, x: Array, y: Array, *, rate: float, seed: int
+) -> None:
     """Build both graphs, so that no way pays for that, and take the steps back."""
     before = trained.get_weights()
     # An epoch as in the race: batches of other shapes would have the graph built again there.
     x = prefix.predict(x, batch_size=BATCH_SIZE, verbose=0)
     trained.fit(x, y, batch_size=BATCH_SIZE, verbose=0)
-    trained.set_weights(before)
-    trained.get_layer("dropout").seed_generator.state.assign(np.array([seed, 0], "uint32"))
-    for variable in trained.optimizer.variables:
-        variable.assign(np.zeros(variable.shape))
+    _restart.forget(trained, before, rate=rate, seed=seed)
 
 
 def race(edition: tl.editions.Edition, way: str, seed: int) -> pd.DataFrame:
@@ -186,12 +179,10 @@ def race(edition: tl.editions.Edition, way: str, seed: int) -> pd.DataFrame:
     model = classifier(edition, way, seed)
     cut = {"frozen": "flatten", "fine-tuned": tl.recipes.OURS_CUT, "from scratch": "three_channels"}[way]
     prefix, trained = tl.split(model, at=cut)
-    adam = keras.optimizers.Adam(RATES[way])
-    trained.compile(adam, "sparse_categorical_crossentropy", metrics=["accuracy"])
+    trained.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     # Not after the warm-up: a new seed clears what TensorFlow has built.
     keras.utils.set_random_seed(seed)
-    _warm_up(prefix, trained, x, y, seed)
-    adam.learning_rate = RATES[way]
+    _warm_up(prefix, trained, x, y, rate=RATES[way], seed=seed)
     began = time.perf_counter()
     x = prefix.predict(x, batch_size=BATCH_SIZE, verbose=0)
     seconds = Seconds(time.perf_counter() - began)
@@ -291,7 +282,7 @@ def forget(edition: tl.editions.Edition, seed: int) -> list[dict[str, Any]]:
         if epoch not in (0, 1, FORGET_EPOCHS):
             continue
         train, test = _features(edition, backbone)
-        new = make_pipeline(StandardScaler(), RidgeClassifier(alpha=0.1 * train.shape[1])).fit(train, y_train)
+        new = tl.evaluation.probe(train.shape[1]).fit(train, y_train)
         if epoch == 0:
             old = new
         answers = model.predict(digits.test.images[:1000], batch_size=100, verbose=0).argmax(axis=1)

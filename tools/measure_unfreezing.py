@@ -7,6 +7,7 @@ these.
 import functools
 
 import pandas as pd
+import rates
 
 import tlhelpers as tl
 
@@ -30,8 +31,7 @@ def _tried(edition: tl.editions.Edition, way: str) -> dict[float, dict[str, floa
 def run(edition: tl.editions.Edition, way: str, seed: int) -> pd.DataFrame:
     """One row, at the rate that seed 0's validation digits chose."""
     tried = _tried(edition, way)
-    # Of equals, the lower rate.
-    kept = max(tried, key=lambda rate: (tried[rate]["validation_accuracy"], -rate))
+    kept = rates.kept(tried)
     found = tried[kept] if seed == SEEDS[0] else tl.unfreezing.measure(edition, way, seed=seed, rate=kept)
     row = {
         "edition": edition.name,
@@ -39,6 +39,6 @@ def run(edition: tl.editions.Edition, way: str, seed: int) -> pd.DataFrame:
         "seed": seed,
         "learning_rate": kept,
         **found,
-        "tried": "; ".join(f"{rate:g}: {each['validation_accuracy']:.4f}" for rate, each in tried.items()),
+        "tried": rates.as_text(tried),
     }
     return pd.DataFrame([{**row, **tl.published.stamp()}])
