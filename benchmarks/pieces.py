@@ -221,7 +221,7 @@ def convnet(budget_s: float, images: int = IMAGES, seed: int = 0) -> Result:
         copies, labels = tl.recipes.augmented(digits.images, digits.labels, seed=seed)
         laps.lap("copies")
         # Seconds of a step, from a short run that counts as spent.
-        trial = _small_convnet(seed)
+        trial = tl.curve.small_convnet((28, 28), seed=seed)
         tl.recipes.compile_as_ours(trial, steps=100)
         trial.fit(copies[:2560], labels[:2560], batch_size=128, verbose=0)
         began = time.perf_counter()
@@ -234,7 +234,7 @@ def convnet(budget_s: float, images: int = IMAGES, seed: int = 0) -> Result:
         epochs = -(-steps // per_epoch)
         used = min(len(copies), steps // epochs * 128)
         shuffled = np.random.default_rng(seed).permutation(len(copies))[:used]
-        model = _small_convnet(seed)
+        model = tl.curve.small_convnet((28, 28), seed=seed)
         fitted = _fit_ours(
             model,
             copies[shuffled],

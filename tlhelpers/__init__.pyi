@@ -1,6 +1,7 @@
 from . import (
     backbones,
     cache,
+    curve,
     datasets,
     downloads,
     editions,
@@ -26,6 +27,7 @@ __all__ = [
     "backbones",
     "cache",
     "confident_mistakes",
+    "curve",
     "cut_points",
     "datasets",
     "downloads",

@@ -15,6 +15,7 @@ from types import ModuleType
 
 import keras
 import measure_beyond
+import measure_curve
 import measure_ladder
 import measure_limits
 import measure_readouts
@@ -29,6 +30,7 @@ BEYOND = BOOK / "measured" / "beyond.csv"
 STUDIES: dict[str, ModuleType] = {
     "beyond": measure_beyond,
     "readouts": measure_readouts,
+    "curve": measure_curve,
     "ladder": measure_ladder,
     "limits": measure_limits,
     "unfreezing": measure_unfreezing,
