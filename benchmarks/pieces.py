@@ -250,33 +250,6 @@ def convnet(budget_s: float, images: int = IMAGES, seed: int = 0) -> Result:
     return {**fitted, "test": _accuracy(predictions, test.labels)}
 
 
-def _small_convnet(seed: int) -> keras.Model:
-    keras.utils.set_random_seed(seed)
-    layers = keras.layers
-    body: list[keras.Layer] = []
-    for width in (32, 64, 128):
-        body += [
-            layers.Conv2D(width, 3, padding="same", use_bias=False),
-            layers.BatchNormalization(momentum=0.95),
-            layers.ReLU(),
-            layers.MaxPooling2D(),
-        ]
-    return keras.Sequential(
-        [
-            keras.Input((28, 28)),
-            layers.Reshape((28, 28, 1)),
-            layers.Rescaling(1 / 255),
-            *body,
-            layers.Flatten(),
-            layers.Dropout(0.3),
-            layers.Dense(10, activation="softmax"),
-        ]
-    )
-
-
-# -- equality of the second phase ----------------------------------------------------------------
-
-
 def tuned(seed: int, once: bool, images: int = IMAGES) -> Result:
     """The second phase alone, five epochs, from the same first phase on both sides."""
     train, _, test = _parts(images)
