@@ -83,11 +83,11 @@ distclean: clean ## remove the environment, too
 
 # A stamp file says that the environment holds what pyproject.toml and constraints.txt ask for.
 $(STAMPS)/book-test: pyproject.toml constraints.txt | $(PY)
-	$(PY) -m pip install --quiet --constraint constraints.txt --editable '.[book,test]'
+	$(PY) -m pip install --quiet --constraint constraints.txt --editable '.[book,test,text]'
 	@mkdir -p $(STAMPS) && touch $@
 
 $(STAMPS)/lint: pyproject.toml constraints.txt | $(PY)
-	$(PY) -m pip install --quiet --constraint constraints.txt --editable '.[book,test,lint]'
+	$(PY) -m pip install --quiet --constraint constraints.txt --editable '.[book,test,text,lint]'
 	@mkdir -p $(STAMPS) && touch $(STAMPS)/book-test $@
 
 $(PY):

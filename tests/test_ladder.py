@@ -120,11 +120,11 @@ def test_a_row_that_does_not_agree_stops(monkeypatch):
     table["test_accuracy"] -= 0.2
     monkeypatch.setattr(published, "measured", lambda name: table)
     monkeypatch.setattr(ladder, "rung", lambda *a, **k: {"test_accuracy": 0.93})
-    with pytest.raises(published.Disagreement, match=r"as in the measured ladder, got 0\.9300"):
+    with pytest.raises(published.Disagreement, match=r"as in the measured table, got 0\.9300"):
         ladder.check_one(edition=POCKET, which=1)
     none = table[:0]
     monkeypatch.setattr(published, "measured", lambda name: none)
-    with pytest.raises(LookupError, match="expected rows with few labels for the pocket edition"):
+    with pytest.raises(LookupError, match="expected rows with three seeds"):
         ladder.check_one(edition=POCKET)
 
 

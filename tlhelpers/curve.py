@@ -18,7 +18,7 @@ import pandas as pd
 from scipy import stats
 from sklearn.linear_model import LogisticRegression
 
-from . import cache, datasets, editions, published, recipes
+from . import datasets, editions, published, recipes
 from ._errors import unknown_name
 from ._restart import forget
 from .backbones import load_backbone, preparation
@@ -478,24 +478,11 @@ def check_one(*, edition: editions.Edition | None = None, which: int | None = No
     edition = edition or editions.current()
     table = published.measured("curve")
     points = table[table.edition == edition.name].groupby(["method", "labels"])
-    cheap = points.filter(lambda point: len(point) >= 3 and point.cpu_seconds.max() <= CHEAP_S)
-    if cheap.empty:
-        raise LookupError(
-            f"expected points of the {edition.name} edition with three seeds and {CHEAP_S:g} s or less in "
-            "the measured curve, got none. Run `make measure TABLE=curve` first."
-        )
-    number = int(cache.library_digest(), 16) if which is None else which
-    row = cheap.iloc[number % len(cheap)]
-    rate = float(row.learning_rate) if row.method in RATES else None
-    again = measure(edition, row.method, int(row.labels), seed=int(row.seed), rate=rate)
-    seeds = cheap[(cheap.method == row.method) & (cheap.labels == row.labels)].test_accuracy
-    n_test = len(datasets.load_dataset(edition.dataset).test)
-    allowed = published.tolerance(list(seeds), examples=n_test)
-    then, now = float(row.test_accuracy), float(again["test_accuracy"])
-    if not abs(now - then) <= allowed:
-        raise published.Disagreement(
-            f"{row.method}, {row.labels} labels, seed {row.seed}: expected {then:.4f} within {allowed:.4f}, "
-            f"as in the measured curve, got {now:.4f}. If the curve was meant to change, delete its rows, "
-            "run `make measure TABLE=curve` and commit the table. If not, something broke."
-        )
-    return pd.DataFrame([{**row[["method", "labels", "seed"]], "then": then, "now": now, "allowed": allowed}])
+    cheap = points.filter(lambda point: point.cpu_seconds.max() <= CHEAP_S)
+
+    def again(row: "pd.Series[Any]") -> tuple[float, int]:
+        rate = float(row.learning_rate) if row.method in RATES else None
+        found = measure(edition, row.method, int(row.labels), seed=int(row.seed), rate=rate)
+        return found["test_accuracy"], len(datasets.load_dataset(edition.dataset).test)
+
+    return published.check_one(cheap, again, like=["method", "labels"], which=which)

@@ -12,13 +12,13 @@ import platform
 import sys
 import threading
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from tlhelpers import cache, downloads
 from tlhelpers._errors import unknown_name
 
-__all__ = ["Edition", "EditionError", "current", "start_chapter"]
+__all__ = ["Edition", "EditionError", "current", "smoke_test", "start_chapter"]
 
 FULL_FILES = ("mnist.npz", "mobilenet_v2_1.00_224_no_top.h5")
 PROBE_AUTO_S = 3.0  # a reader without network waits this long at the top of a chapter
@@ -203,6 +203,41 @@ def start_chapter(title: str | None = None, *, seed: int = 0) -> Edition:
     if edition.name == "full":
         print(f"{downloads.describe(FULL_FILES[1])}.")
     return edition
+
+
+def smoke_test(edition: Edition, stand_in: str) -> Any:
+    """A banner for a chapter whose data the pocket edition has not: what runs instead, and what it is worth.
+
+    Parameters
+    ----------
+    edition
+        What runs here.
+    stand_in : str
+        What takes the data's place, as it stands after "This run uses".
+
+    Returns
+    -------
+    IPython.display.Markdown or None
+        The banner in the pocket edition; None, which shows nothing, in the full one.
+
+    Notes
+    -----
+    Explained in the reading guide.
+
+    Examples
+    --------
+    >>> full = Edition("full", "mnist", "mobilenet_v2_imagenet", "an example")
+    >>> smoke_test(full, "two photos that scikit-learn brings along") is None
+    True
+    """
+    if edition.name == "full":
+        return None
+    from IPython.display import Markdown
+
+    return Markdown(
+        f"> **Smoke test.** The pocket edition has not this chapter's data. This run uses {stand_in}, to show "
+        "that the code works. Its numbers mean nothing and are published nowhere."
+    )
 
 
 def _set_figures() -> None:

@@ -17,7 +17,7 @@ import pandas as pd
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import train_test_split
 
-from . import cache, datasets, editions, published
+from . import datasets, editions, published
 from ._errors import unknown_name
 from ._restart import Network
 from .backbones import load_backbone, preparation
@@ -348,7 +348,7 @@ def check_one(*, edition: editions.Edition | None = None, which: int | None = No
     tlhelpers.published.Disagreement
         If they differ by more.
     LookupError
-        If the ladder has no row with few labels for this edition.
+        If the ladder has no rows with few labels for this edition.
 
     Notes
     -----
@@ -362,28 +362,13 @@ def check_one(*, edition: editions.Edition | None = None, which: int | None = No
     edition = edition or editions.current()
     table = published.measured("ladder")
     few = table[(table.edition == edition.name) & (table.labels == "few")]
-    if few.empty:
-        raise LookupError(
-            f"expected rows with few labels for the {edition.name} edition in the measured ladder, got none. "
-            "Run `make measure TABLE=ladder` first."
-        )
-    number = int(cache.library_digest(), 16) if which is None else which
-    row = few.iloc[number % len(few)]
-    again = rung(
-        case(edition.name, row.data, row.labels), row.depth, seed=int(row.seed), rate=float(row.learning_rate)
-    )
-    seeds = few[(few.data == row.data) & (few.depth == row.depth)].test_accuracy
-    n_test = len(_pictures(row.data).test)
-    allowed = published.tolerance(list(seeds), examples=n_test)
-    then, now = float(row.test_accuracy), again["test_accuracy"]
-    if not abs(now - then) <= allowed:
-        raise published.Disagreement(
-            f"{row.data}, {row.labels} labels, {row.depth}, seed {row.seed}: expected {then:.4f} within "
-            f"{allowed:.4f}, as in the measured ladder, got {now:.4f}. If the ladder was meant to change, "
-            "delete its rows, run `make measure TABLE=ladder` and commit the table. If not, something broke."
-        )
-    found = {"then": then, "now": now, "allowed": allowed}
-    return pd.DataFrame([{**row[["data", "labels", "depth", "seed"]], **found}])
+
+    def again(row: "pd.Series[Any]") -> tuple[float, int]:
+        there = case(edition.name, row.data, row.labels)
+        found = rung(there, row.depth, seed=int(row.seed), rate=float(row.learning_rate))
+        return found["test_accuracy"], len(_pictures(row.data).test)
+
+    return published.check_one(few, again, like=["data", "labels", "depth"], which=which)
 
 
 def _packed(right: npt.NDArray[np.bool_]) -> str:

@@ -12,7 +12,7 @@ import os
 import platform
 import subprocess
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from . import editions
+from . import cache, editions
 from ._errors import unknown_name
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "Result",
     "article_history",
     "check",
+    "check_one",
     "glue",
     "measured",
     "result",
@@ -276,6 +277,79 @@ def measured(name: str) -> pd.DataFrame:
     if not path.exists():
         raise unknown_name("measured table", name, [file.stem for file in folder.glob("*.csv")])
     return pd.read_csv(path, dtype={"commit": str})
+
+
+def check_one(
+    rows: pd.DataFrame,
+    again: "Callable[[pd.Series[Any]], tuple[float, int | None]]",
+    *,
+    like: Sequence[str],
+    value: str = "test_accuracy",
+    which: int | None = None,
+) -> pd.DataFrame:
+    """Measure one row of a stamped table again, and stop if it does not agree.
+
+    Which one is chosen by the library's own source, so another one as the project moves on.
+
+    Parameters
+    ----------
+    rows
+        The rows that are cheap enough to be measured on a page.
+    again
+        Takes a row, and gives its value as it is now and the number of examples that the value is a share
+        of (None where it is no share).
+    like
+        Columns that say what was measured; rows that share them differ in their seed only.
+    value
+        The column to compare.
+    which
+        A number that chooses the row instead.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row: the columns `like`, ``seed``, ``then`` and ``now``, and ``allowed``: the tolerance
+        over the point's seeds, see `tolerance`.
+
+    Raises
+    ------
+    Disagreement
+        If they differ by more.
+    LookupError
+        If there are no rows with three seeds or more.
+
+    Notes
+    -----
+    Explained in the chapter "Climb the freezing ladder".
+
+    Examples
+    --------
+    >>> import pandas as pd, tlhelpers as tl
+    >>> rows = pd.DataFrame({"depth": "all", "seed": [0, 1, 2], "test_accuracy": [0.90, 0.91, 0.92]})
+    >>> found = tl.published.check_one(rows, lambda row: (0.905, 500), like=["depth"])
+    >>> found[["now", "allowed"]].round(3).values.tolist()
+    [[0.905, 0.03]]
+    """
+    enough = rows.groupby(list(like)).filter(lambda point: len(point) >= 3) if len(rows) else rows
+    if enough.empty:
+        raise LookupError(
+            "expected rows with three seeds to measure one of them again, got none. Run `make measure` in "
+            "this edition first."
+        )
+    number = int(cache.library_digest(), 16) if which is None else which
+    row = enough.iloc[number % len(enough)]
+    now, examples = again(row)
+    then = float(row[value])
+    seeds = enough[(enough[list(like)] == row[list(like)]).all(axis=1)][value]
+    allowed = tolerance(list(seeds), examples=examples)
+    if not abs(now - then) <= allowed:
+        what = ", ".join(f"{name} {row[name]}" for name in (*like, "seed"))
+        raise Disagreement(
+            f"{what}: expected {value} {then:.4f} within {allowed:.4f}, as in the measured table, "
+            f"got {now:.4f}. If the method was meant to change, delete its rows, run `make measure` and "
+            "commit the table. If not, something broke."
+        )
+    return pd.DataFrame([{**row[[*like, "seed"]], "then": then, "now": now, "allowed": allowed}])
 
 
 def stamp() -> dict[str, str]:

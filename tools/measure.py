@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 
 import keras
+import measure_applications
 import measure_beyond
 import measure_curve
 import measure_ladder
@@ -34,6 +35,7 @@ STUDIES: dict[str, ModuleType] = {
     "ladder": measure_ladder,
     "limits": measure_limits,
     "unfreezing": measure_unfreezing,
+    "applications": measure_applications,
 }
 """Tables of which each row is measured by itself: modules with `KEYS`, `wanted` and `run`."""
 SEEDS = (0, 1, 2)

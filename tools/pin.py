@@ -10,7 +10,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 HEAD = """\
-# The whole build, pinned: Python 3.11 to 3.13, extras book, test and lint.
+# The whole build, pinned: Python 3.11 to 3.13, extras book, test, text and lint.
 # Refresh with 'make pin', from a fresh environment.
 """
 # Ours, and what an environment brings by itself or holds for somebody's own use.

@@ -23,7 +23,7 @@ _INSTALL = """\
     import subprocess
     import sys
 
-    source = "tlhelpers @ git+{address}"
+    source = "tlhelpers[text] @ git+{address}"
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", source], check=True)
     importlib.invalidate_caches()
 """
@@ -52,7 +52,7 @@ def cell_source(address: str | None) -> str:
 
 def cell_address(source: str) -> str | None:
     """The address in a cell's install line, or None."""
-    _, found, rest = source.partition("tlhelpers @ git+")
+    _, found, rest = source.partition("tlhelpers[text] @ git+")
     return rest.split('"', 1)[0] if found else None
 
 

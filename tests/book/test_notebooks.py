@@ -165,4 +165,4 @@ def test_set_up_cell_without_the_library(address: str | None, monkeypatch: pytes
             exec(head, {})
     else:
         exec(head, {})
-        assert calls[0][-1] == f"tlhelpers @ git+{address}"
+        assert calls[0][-1] == f"tlhelpers[text] @ git+{address}"
