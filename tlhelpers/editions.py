@@ -235,8 +235,8 @@ def smoke_test(edition: Edition, stand_in: str) -> Any:
     from IPython.display import Markdown
 
     return Markdown(
-        f"> **Smoke test.** The pocket edition has not this chapter's data. This run uses {stand_in}, to show "
-        "that the code works. Its numbers mean nothing and are published nowhere."
+        f"> **Smoke test.** The pocket edition has not this chapter's data. This run uses {stand_in}, to "
+        "show that the code works. Its numbers mean nothing and are published nowhere."
     )
 
 
