@@ -47,7 +47,7 @@ def both(transfer, scratch):
 def test_where_scratch_catches_up(points, level, ahead):
     table = rows(points)
     table.loc[table.method == "frozen", "test_accuracy"] += 0.002 * (table.seed - 1)
-    found = tl.curve.catches_up(table)
+    found = curve.catches_up(curve.gains(table))
     assert (found.level, found.ahead) == (level, ahead)
 
 
@@ -55,27 +55,26 @@ def test_the_best_of_a_kind_is_chosen_on_validation():
     table = rows({100: {"frozen": 0.9, "raw pixels": 0.7, "convnet from scratch": 0.8}})
     # The test set says otherwise; it must not be asked.
     table.loc[table.method == "raw pixels", "test_accuracy"] = 0.99
-    assert tl.curve.catches_up(table).gaps.scratch.tolist() == ["convnet from scratch"]
+    assert curve.gains(table).scratch.tolist() == ["convnet from scratch"]
 
 
 def test_the_interval_is_students_over_paired_seeds():
     table = rows({100: both(0.9, 0.8)})
-    gap = tl.curve.catches_up(table).gaps.iloc[0]
-    differences = np.array([-0.1, -0.1, -0.1])
-    assert gap.gap == pytest.approx(differences.mean())
-    assert gap.high == pytest.approx(gap.low)  # both methods move alike here, so the pairs do not differ
+    found = curve.gains(table).iloc[0]
+    assert found.gain == pytest.approx(0.1)
+    assert found.high == pytest.approx(found.low)  # both methods move alike here, so the pairs do not differ
     table.loc[table.method == "frozen", "test_accuracy"] = [0.9, 0.91, 0.92]
     table.loc[table.method == "network from scratch", "test_accuracy"] = 0.8
-    gap = tl.curve.catches_up(table).gaps.iloc[0]
-    assert gap.high - gap.gap == pytest.approx(4.303 * 0.01 / 3**0.5, rel=1e-3)
+    found = curve.gains(table).iloc[0]
+    assert found.high - found.gain == pytest.approx(4.303 * 0.01 / 3**0.5, rel=1e-3)
 
 
 def test_numbers_of_labels_without_every_method_and_seed_are_left_out():
     table = rows({10: both(0.6, 0.7), 100: both(0.9, 0.8)})
     table = table.drop(table[(table.labels == 100) & (table.method == "frozen")].index[:1])
-    assert tl.curve.catches_up(table).gaps.labels.tolist() == [10]
+    assert curve.gains(table).labels.tolist() == [10]
     with pytest.raises(ValueError, match=r"expected a number of labels .* got none"):
-        tl.curve.catches_up(table[table.labels == 100])
+        curve.gains(table[table.labels == 100])
 
 
 def test_unknown_words_say_so():

@@ -7,7 +7,7 @@ same validation digits and the same rule for when to stop.
 import functools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -35,14 +35,15 @@ __all__ = [
     "CatchUp",
     "catches_up",
     "check_one",
+    "gains",
     "measure",
     "small_convnet",
 ]
 
 TRANSFER = ("frozen", "fine-tuned")
-SCRATCH = ("network from scratch", "convnet from scratch", "raw pixels")
+_SCRATCH = ("network from scratch", "convnet from scratch", "raw pixels")
 METHODS = {
-    "full": TRANSFER + SCRATCH,
+    "full": TRANSFER + _SCRATCH,
     "pocket": ("frozen", "convnet from scratch", "raw pixels"),
 }
 """By edition: linear probe on frozen features; blocks 3 to 9 trained; the same network from random weights;
@@ -323,50 +324,33 @@ def _network(edition: editions.Edition, method: str) -> tuple[keras.Model, keras
     return prefix, suffix
 
 
-@dataclass(frozen=True)
-class CatchUp:
-    """From how many labels on learning from scratch is as good as transfer.
+def gains(rows: pd.DataFrame, *, transfer: Collection[str] = TRANSFER) -> pd.DataFrame:
+    """What transfer gives at each number of labels: the best transfer method against the best other one.
 
-    Attributes
-    ----------
-    level
-        The least number of labels from which on, at every larger number measured too, the best method
-        from scratch can't be told from the best transfer method, or is better: the 95% interval of the
-        difference reaches zero. None if there is no such number.
-    ahead
-        The least number from which on its mean accuracy is the higher one. None if it never is.
-    gaps
-        A row for each number of labels: ``labels``, ``transfer`` and ``scratch`` (the best of each kind),
-        ``transfer_accuracy`` and ``scratch_accuracy`` (means over the seeds), ``gap`` (scratch minus
-        transfer), ``low`` and ``high`` (its 95% interval).
-    """
-
-    level: int | None
-    ahead: int | None
-    gaps: pd.DataFrame
-
-
-def catches_up(rows: pd.DataFrame) -> CatchUp:
-    """Find from how many labels on training from scratch catches up with transfer.
-
-    At each number of labels the best transfer method and the best one from scratch are those with the
-    higher mean accuracy on *validation* digits. Their test accuracies are compared seed by seed, since
-    with the same seed both learn from the same digits; the interval is Student's, over the seeds.
+    Which is best of either kind, *validation* decides. On test they are compared seed by seed, since with
+    the same seed both learn from the same examples; the interval is Student's, over the seeds.
 
     Parameters
     ----------
     rows
-        An edition's rows of ``published.measured("curve")``; each number of labels with the same seeds
-        for every method, two or more. (A number of labels that lacks a row is left out.)
+        Columns ``method``, ``labels``, ``seed``, ``validation_accuracy`` and ``test_accuracy`` (or any
+        other score of which more is better), such as an edition's rows of
+        ``published.measured("curve")``; each number of labels with the same seeds for every method, two
+        or more. A number of labels that lacks a row is left out.
+    transfer
+        The methods that transfer; all others learn from scratch.
 
     Returns
     -------
-    CatchUp
+    pandas.DataFrame
+        A row for each number of labels: ``labels``, ``transfer`` and ``scratch`` (the best of each kind),
+        ``transfer_accuracy`` and ``scratch_accuracy`` (means over the seeds), ``gain`` (transfer minus
+        scratch), ``low`` and ``high`` (its 95% interval).
 
     Raises
     ------
     ValueError
-        If no number of labels is complete.
+        If no number of labels is complete, or one kind has no method.
 
     Notes
     -----
@@ -375,60 +359,92 @@ def catches_up(rows: pd.DataFrame) -> CatchUp:
     Examples
     --------
     >>> import pandas as pd, tlhelpers as tl
-    >>> points = {10: (0.60, 0.40), 100: (0.90, 0.89), 1000: (0.95, 0.96)}
-    >>> rows = [
-    ...     {
-    ...         "method": m,
-    ...         "labels": n,
-    ...         "seed": s,
-    ...         "validation_accuracy": a,
-    ...         "test_accuracy": a + s / 100 * (m > "g"),
-    ...     }
-    ...     for n, both in points.items()
-    ...     for m, a in zip(("frozen", "raw pixels"), both)
-    ...     for s in (0, 1, 2)
-    ... ]
-    >>> found = tl.curve.catches_up(pd.DataFrame(rows))
-    >>> found.level, found.ahead
-    (100, 100)
+    >>> score = [0.90, 0.91, 0.80, 0.82]
+    >>> rows = pd.DataFrame(
+    ...     {"method": ["frozen"] * 2 + ["raw pixels"] * 2, "labels": 100, "seed": [0, 1] * 2}
+    ... )
+    >>> found = tl.curve.gains(rows.assign(validation_accuracy=score, test_accuracy=score))
+    >>> found[["labels", "transfer", "scratch", "gain"]].round(3).values.tolist()
+    [[100, 'frozen', 'raw pixels', 0.095]]
     """
-    methods = list(dict.fromkeys(rows.method))
-    gaps = []
+    kinds = [rows.method[rows.method.isin(transfer) == kind].unique() for kind in (True, False)]
+    found = []
     for labels in sorted(int(number) for number in rows.labels.unique()):
         there = rows[rows.labels == labels]
-        validations, test = (
-            there.pivot(index="seed", columns="method", values=f"{part}_accuracy")
+        validation, test = (
+            there.pivot(index="seed", columns="method", values=f"{part}_accuracy").reindex(
+                columns=rows.method.unique()
+            )
             for part in ("validation", "test")
         )
-        if len(test) < 2 or test.isna().any(axis=None) or len(test.columns) < len(methods):
+        if len(test) < 2 or test.isna().any(axis=None) or not all(map(len, kinds)):
             continue
-        validation = validations.mean()
-        transfer, scratch = (
-            validation[[method for method in methods if method in kind]].idxmax()
-            for kind in (TRANSFER, SCRATCH)
-        )
-        differences = test[scratch] - test[transfer]
-        gap = differences.mean()
+        best, other = (validation[kind].mean().idxmax() for kind in kinds)
+        differences = test[best] - test[other]
+        gain = differences.mean()
         half = stats.t.ppf(0.975, len(test) - 1) * differences.std(ddof=1) / np.sqrt(len(test))
-        gaps.append(
+        found.append(
             {
                 "labels": labels,
-                "transfer": transfer,
-                "scratch": scratch,
-                "transfer_accuracy": test[transfer].mean(),
-                "scratch_accuracy": test[scratch].mean(),
-                "gap": gap,
-                "low": gap - half,
-                "high": gap + half,
+                "transfer": best,
+                "scratch": other,
+                "transfer_accuracy": test[best].mean(),
+                "scratch_accuracy": test[other].mean(),
+                "gain": gain,
+                "low": gain - half,
+                "high": gain + half,
             }
         )
-    if not gaps:
+    if not found:
         raise ValueError(
-            "rows: expected a number of labels with every method and two seeds or more, got none. "
-            "Run `make measure TABLE=curve`."
+            "rows: expected a number of labels with methods of both kinds, each with the same seeds, two or "
+            "more; got none. Run `make measure`."
         )
-    table = pd.DataFrame(gaps)
-    return CatchUp(_from_where(table, table.high >= 0), _from_where(table, table.gap >= 0), table)
+    return pd.DataFrame(found)
+
+
+@dataclass(frozen=True)
+class CatchUp:
+    """From how many labels on learning from scratch is as good as transfer.
+
+    Attributes
+    ----------
+    level
+        The least number of labels from which on, at every larger number measured too, the best method
+        from scratch can't be told from the best transfer method, or is better: the interval of the gain
+        reaches zero. None if there is no such number.
+    ahead
+        The least number from which on its mean accuracy is the higher one. None if it never is.
+    """
+
+    level: int | None
+    ahead: int | None
+
+
+def catches_up(gained: pd.DataFrame) -> CatchUp:
+    """Find from how many labels on training from scratch catches up with transfer.
+
+    Parameters
+    ----------
+    gained
+        A table that `gains` made.
+
+    Returns
+    -------
+    CatchUp
+
+    Notes
+    -----
+    Explained in the chapter "See why it matters".
+
+    Examples
+    --------
+    >>> import pandas as pd, tlhelpers as tl
+    >>> gained = pd.DataFrame({"labels": [10, 100, 1000], "gain": [0.2, 0.01, -0.01], "low": [0.1, 0, -0.02]})
+    >>> tl.curve.catches_up(gained)
+    CatchUp(level=100, ahead=1000)
+    """
+    return CatchUp(_from_where(gained, gained.low <= 0), _from_where(gained, gained.gain <= 0))
 
 
 def _from_where(table: pd.DataFrame, holds: "pd.Series[bool]") -> int | None:

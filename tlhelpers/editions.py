@@ -234,7 +234,7 @@ def smoke_test(edition: Edition, stand_in: str) -> Any:
         return None
     from IPython.display import Markdown
 
-    return Markdown(
+    return Markdown(  # type: ignore[no-untyped-call]
         f"> **Smoke test.** The pocket edition has not this chapter's data. This run uses {stand_in}, to "
         "show that the code works. Its numbers mean nothing and are published nowhere."
     )
