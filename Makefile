@@ -7,6 +7,8 @@ OUT ?= out
 # Chapters are executed one after the other, because pages show seconds.
 # NB_WORKERS=2 is quicker on a machine with memory to spare.
 NB_WORKERS ?= 0
+# Unit tests share nothing, so as many run side by side.
+UNIT_WORKERS ?= 2
 PORT ?= 8000
 
 PY := $(VENV)/bin/python
@@ -41,7 +43,7 @@ env: $(STAMPS)/book-test ## make the environment, in .venv
 lint-env: $(STAMPS)/lint ## the same, with the tools that lint
 
 unit: env ## unit tests, doctests and notebook checks (no chapter is executed)
-	$(PY) -m pytest
+	$(PY) -m pytest -n $(UNIT_WORKERS)
 
 execute: env ## execute a copy of every chapter, in out/src; the tree stays clean
 	$(PY) tools/build_book.py copy --out $(OUT)
