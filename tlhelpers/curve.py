@@ -212,7 +212,7 @@ def _found(choice: str, validation_accuracy: float, *, epochs: int, began: float
         "choice": choice,
         "validation_accuracy": validation_accuracy,
         "epochs": epochs,
-        "cpu_seconds": round(time.process_time() - began, 1),
+        "cpu_seconds": round(time.process_time() - began, 2),
     }
 
 
