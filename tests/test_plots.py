@@ -355,6 +355,12 @@ def test_lines_draw_each_run_by_itself(ax: Axes) -> None:
     np.testing.assert_allclose(np.asarray(drawn[1].get_ydata(), dtype=float), [3, 4])
 
 
+def test_a_path_keeps_the_order_of_the_table(ax: Axes) -> None:
+    table = pd.DataFrame({"seconds": [3.0, 1.0, 2.0, 2.0], "wrong": [0.4, 0.3, 0.2, 0.1], "side": "a"})
+    plots.lines(table, x="seconds", y="wrong", by="side", path=True, ax=ax)
+    np.testing.assert_allclose(np.asarray(ax.lines[0].get_xdata(), dtype=float), table.seconds)
+
+
 def test_lines_keep_the_order_of_texts_and_tell_groups_apart_in_grey(ax: Axes) -> None:
     table = pd.DataFrame(
         {"cut": ["b2", "b1", "b2", "b1"], "value": [1, 2, 3, 4], "kind": ["x", "x", "y", "y"]}

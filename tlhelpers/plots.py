@@ -405,6 +405,7 @@ def lines(
     y: str,
     by: str,
     run: str | None = None,
+    path: bool = False,
     colors: Mapping[str, str] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
@@ -421,6 +422,8 @@ def lines(
     run : str, optional
         Column that tells repeated runs (seeds) apart: each is then a line of its own. Without it,
         points of one group with the same x are drawn as their mean, with a bar from least to most.
+    path : bool, optional
+        Join each group's points in the order of the table, not from left to right; no means are taken.
     colors : mapping of str to str, optional
         A colour for each group.
     ax : matplotlib.axes.Axes, optional
@@ -467,10 +470,10 @@ def lines(
         palette=dict(colors) if colors is not None else _COLORBLIND[: len(groups)],
         markers=["o", "s", "D", "^", "v", "P"][: len(groups)],
         units=run,
-        estimator=None if run else "mean",
-        errorbar=None if run else _least_to_most,
+        estimator=None if run or path else "mean",
+        errorbar=None if run or path else _least_to_most,
         err_style="bars",
-        sort=pd.api.types.is_numeric_dtype(table[x]),
+        sort=pd.api.types.is_numeric_dtype(table[x]) and not path,
         ax=ax,
     )
     ax.set_xlabel(x, fontsize=_TEXT)
