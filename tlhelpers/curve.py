@@ -54,7 +54,7 @@ SIZES = {"full": (10, 30, 100, 300, 1_000, 3_000, 10_000), "pocket": (10, 30, 10
 
 RATES = {
     "fine-tuned": (0.00006, 0.00025, 0.001, 0.004),
-    "network from scratch": (0.001, 0.004, 0.016, 0.064),
+    "network from scratch": (0.001, 0.004, 0.016, 0.064, 0.256),
     "convnet from scratch": (0.001, 0.004, 0.016, 0.064),
 }
 """Learning rates compared for each method that trains."""
