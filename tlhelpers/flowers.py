@@ -18,11 +18,10 @@ import pandas as pd
 
 from . import datasets, editions, ladder, published
 from ._errors import unknown_name
-from ._restart import Network
+from ._restart import forget
 from .backbones import load_backbone, preparation
+from .curve import small_convnet
 from .evaluation import linear_probe
-from .freezing import freeze
-from .prefix import split
 from .strategies import recommend_strategy
 
 __all__ = [
@@ -41,8 +40,8 @@ __all__ = [
 METRIC = "accuracy"
 TRANSFER = ("frozen", "fine-tuned")
 METHODS = (*TRANSFER, "from scratch")
-"""A linear classifier on the frozen backbone; the last blocks trained, as deep as the ladder advises; the
-same network from random weights."""
+"""A linear classifier on the frozen backbone; the last blocks trained, as deep as the ladder advises; a small
+convolutional network from random weights."""
 
 SIZES = (50, 150, 350, 650)
 """Numbers of labelled photos: from ten of each kind to all that there are for training."""
@@ -59,9 +58,9 @@ RATES = (0.001, 0.004)
 """Learning rates tried from scratch."""
 TUNED_AT = (50, 650)
 """With seed 0, at these numbers of labels. What won at the first serves where labels count as few."""
-STEPS, PATIENCE, MOST_EPOCHS, BATCH_SIZE = 20, 4, 15, 32
-"""From scratch: steps in an epoch at least (few photos are shown several times), epochs without progress on
-validation after which training stops, epochs at most, photos in a batch."""
+SCRATCH_SIZE, STEPS, PATIENCE, MOST_EPOCHS, BATCH_SIZE = 48, 20, 5, 25, 32
+"""From scratch: pixels that the network sees, steps in an epoch at least (few photos are shown again), then
+epochs without progress on validation after which training stops, epochs at most, photos in a batch."""
 
 
 def load(edition: editions.Edition) -> datasets.Dataset:
@@ -147,13 +146,13 @@ def sample_photos() -> dict[str, Path]:
     return {"temple": folder / "china.jpg", "flower": folder / "flower.jpg"}
 
 
-def credit_line(data: datasets.Dataset, indices: npt.ArrayLike = ()) -> str:
+def credit_line(data: datasets.Dataset | None = None, indices: npt.ArrayLike = ()) -> str:
     """Who took the photos that a page shows, in one line of Markdown.
 
     Parameters
     ----------
     data
-        What `load` returned.
+        What `load` returned; by default the two sample photos.
     indices
         ``split.indices`` of the flowers shown. The stand-in's crops are of the two sample photos.
 
@@ -174,10 +173,10 @@ def credit_line(data: datasets.Dataset, indices: npt.ArrayLike = ()) -> str:
     Examples
     --------
     >>> import tlhelpers as tl
-    >>> tl.flowers.credit_line(tl.load_dataset("digits"))  # doctest: +ELLIPSIS
+    >>> tl.flowers.credit_line()  # doctest: +ELLIPSIS
     'Photos: [danielbuechele](https://...
     """
-    if data.name == "flowers":
+    if data is not None and data.name == "flowers":
         return datasets.credit_line(indices)
     # As scikit-learn's own notice beside the files names them.
     links = ", ".join(
@@ -362,38 +361,27 @@ def _kept_rate(labels: int) -> float:
     return RATES[int(np.argmax(scores))]
 
 
-@functools.lru_cache(maxsize=4)
-def _untrained(seed: int) -> Network:
-    """The ladder's network, with the seed's random weights, all of which train."""
-    backbone = load_backbone(_MANY.backbone, image_size=IMAGE_SIZE, weights="random", seed=seed)
-    for layer in backbone.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = 0.9  # with Keras' 0.999 the averages would not follow in so few steps
-    freeze(backbone, train_from=0, batch_norm="train")
-    inputs = keras.Input((160, 160, 3))
-    x = preparation((160, 160, 3), image_size=IMAGE_SIZE)(inputs)
-    x = keras.layers.Rescaling(2.0, offset=-1.0, name="from_minus_one_to_one")(x)
-    x = keras.layers.GlobalAveragePooling2D(name="pool")(backbone(x))
-    x = keras.layers.Dropout(0.2, seed=0, name="dropout")(x)
-    model = keras.Model(inputs, keras.layers.Dense(_MANY.classes, activation="softmax", name="head")(x))
-    prefix, suffix = split(model, at="from_minus_one_to_one")
-    suffix.compile(keras.optimizers.Adam(), "sparse_categorical_crossentropy", metrics=["accuracy"])
-    suffix.optimizer.build(suffix.trainable_variables)
-    return Network(prefix, suffix, suffix.get_weights())
+@functools.cache
+def _untrained() -> keras.Model:
+    """The small convnet, compiled; kept, since building its graph is slow."""
+    model = small_convnet((SCRATCH_SIZE, SCRATCH_SIZE, 3), classes=_MANY.classes)
+    model.compile(keras.optimizers.Adam(), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.optimizer.build(model.trainable_variables)
+    return model
 
 
 @functools.cache
 def _from_scratch(labels: int, seed: int, rate: float) -> dict[str, Any]:
     data, few = _drawn(labels, seed)
     began = time.process_time()
-    network = _untrained(seed)
-    network.reset(rate, seed)
-    x, x_validation, x_test = (
-        network.prefix.predict(part.images, verbose=0) for part in (few, data.validation, data.test)
-    )
+    model = _untrained()
+    start = small_convnet(model.input_shape[1:], classes=_MANY.classes, seed=seed)
+    forget(model, start.get_weights(), rate=rate, seed=seed)
+    resize = keras.layers.Resizing(SCRATCH_SIZE, SCRATCH_SIZE)
+    x, x_validation, x_test = (np.asarray(resize(part.images)) for part in (few, data.validation, data.test))
     times = math.ceil(STEPS * BATCH_SIZE / labels)
     keras.utils.set_random_seed(seed)
-    history = network.suffix.fit(
+    history = model.fit(
         np.concatenate([x] * times),
         np.concatenate([few.labels] * times),
         batch_size=BATCH_SIZE,
@@ -405,7 +393,7 @@ def _from_scratch(labels: int, seed: int, rate: float) -> dict[str, Any]:
         verbose=0,
     ).history["val_accuracy"]
     seconds = time.process_time() - began
-    _, value = network.suffix.evaluate(x_test, data.test.labels, verbose=0)
+    _, value = model.evaluate(x_test, data.test.labels, verbose=0)
     choice = f"epoch {int(np.argmax(history)) + 1} of {len(history)}, rate {rate:g}"
     return _found(float(value), float(max(history)), choice, seconds)
 
