@@ -77,17 +77,25 @@ PATIENCE = 5
 MOST_EPOCHS = 100
 
 
-def small_convnet(image_shape: tuple[int, ...], *, classes: int = 10, seed: int = 0) -> keras.Model:
+def small_convnet(
+    image_shape: tuple[int, ...],
+    *,
+    classes: int = 10,
+    widths: tuple[int, ...] = (32, 64, 128),
+    seed: int = 0,
+) -> keras.Model:
     """A small convolutional network with random weights, of the kind one would write for small images.
 
-    Three times convolution, BatchNorm, ReLU and pooling, then dropout and one dense layer.
+    For each width convolution, BatchNorm, ReLU and pooling, then dropout and one dense layer.
 
     Parameters
     ----------
     image_shape
-        (height, width) of a grey image or (height, width, 3) of a colour image; 8 pixels or more.
+        (height, width) of a grey image or (height, width, 3) of a colour image. Each pooling halves it.
     classes
         Outputs.
+    widths
+        Channels of each convolution.
     seed
         For the weights.
 
@@ -109,7 +117,7 @@ def small_convnet(image_shape: tuple[int, ...], *, classes: int = 10, seed: int 
     keras.utils.set_random_seed(seed)
     layers = keras.layers
     body: list[keras.Layer] = []
-    for width in (32, 64, 128):
+    for width in widths:
         body += [
             layers.Conv2D(width, 3, padding="same", use_bias=False),
             layers.BatchNormalization(momentum=0.95),

@@ -54,11 +54,13 @@ CUTS = ("block_12_add", "block_13_expand_relu", "block_15_add", "out_relu")
 PENALTIES = (0.01, 0.1, 1.0, 10.0)
 """What the linear classifier chooses from on validation: the layer it reads, pooled, and its penalty."""
 
+WIDTHS = (16, 32, 64)
+"""Channels of the small convolutional network's three convolutions."""
 RATES = (0.001, 0.004)
 """Learning rates tried from scratch."""
 TUNED_AT = (50, 650)
 """With seed 0, at these numbers of labels. What won at the first serves where labels count as few."""
-SCRATCH_SIZE, STEPS, PATIENCE, MOST_EPOCHS, BATCH_SIZE = 48, 20, 5, 25, 32
+SCRATCH_SIZE, STEPS, PATIENCE, MOST_EPOCHS, BATCH_SIZE = 32, 20, 5, 25, 32
 """From scratch: pixels that the network sees, steps in an epoch at least (few photos are shown again), then
 epochs without progress on validation after which training stops, epochs at most, photos in a batch."""
 
@@ -361,10 +363,14 @@ def _kept_rate(labels: int) -> float:
     return RATES[int(np.argmax(scores))]
 
 
+def _convnet(seed: int) -> keras.Model:
+    return small_convnet((SCRATCH_SIZE, SCRATCH_SIZE, 3), classes=_MANY.classes, widths=WIDTHS, seed=seed)
+
+
 @functools.cache
 def _untrained() -> keras.Model:
     """The small convnet, compiled; kept, since building its graph is slow."""
-    model = small_convnet((SCRATCH_SIZE, SCRATCH_SIZE, 3), classes=_MANY.classes)
+    model = _convnet(0)
     model.compile(keras.optimizers.Adam(), "sparse_categorical_crossentropy", metrics=["accuracy"])
     model.optimizer.build(model.trainable_variables)
     return model
@@ -375,8 +381,7 @@ def _from_scratch(labels: int, seed: int, rate: float) -> dict[str, Any]:
     data, few = _drawn(labels, seed)
     began = time.process_time()
     model = _untrained()
-    start = small_convnet(model.input_shape[1:], classes=_MANY.classes, seed=seed)
-    forget(model, start.get_weights(), rate=rate, seed=seed)
+    forget(model, _convnet(seed).get_weights(), rate=rate, seed=seed)
     resize = keras.layers.Resizing(SCRATCH_SIZE, SCRATCH_SIZE)
     x, x_validation, x_test = (np.asarray(resize(part.images)) for part in (few, data.validation, data.test))
     times = math.ceil(STEPS * BATCH_SIZE / labels)
