@@ -185,9 +185,10 @@ def table(small, monkeypatch):
         }
         for s in range(3)
     ]
-    dear = [{**point, "method": "from scratch", "cpu_seconds": 40.0} for point in points]
+    dear = [{**point, "labels": 650, "cpu_seconds": 40.0} for point in points]
+    scratch = [{**point, "method": "from scratch"} for point in points]
     others = [{**point, "domain": "credit"} for point in points]
-    table = pd.DataFrame([*others, *dear, *points])
+    table = pd.DataFrame([*others, *dear, *scratch, *points])
     monkeypatch.setattr(tl.published, "measured", lambda name: table)
     return table
 

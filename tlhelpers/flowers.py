@@ -408,7 +408,9 @@ CHEAP_S = 10.0
 
 
 def check_one(*, which: int | None = None) -> pd.DataFrame:
-    """Measure one cheap row again, and stop if it does not agree.
+    """Measure one cheap row of a transfer method again, and stop if it does not agree.
+
+    From scratch there is none: its rate would have to be searched for again, which is no longer cheap.
 
     Parameters
     ----------
@@ -427,7 +429,7 @@ def check_one(*, which: int | None = None) -> pd.DataFrame:
     tlhelpers.published.Disagreement
         If they differ by more than allowed.
     LookupError
-        If no cheap row was measured with three seeds.
+        If no such row was measured with three seeds.
 
     Notes
     -----
@@ -439,7 +441,7 @@ def check_one(*, which: int | None = None) -> pd.DataFrame:
     >>> found = tl.flowers.check_one()  # doctest: +SKIP
     """
     table = published.measured("applications")
-    rows = table[table.domain == "flowers"]
+    rows = table[(table.domain == "flowers") & table.method.isin(TRANSFER)]
     cheap = rows.groupby(["method", "labels"]).filter(lambda point: point.cpu_seconds.max() <= CHEAP_S)
 
     def again(row: "pd.Series[Any]") -> tuple[float, int]:
