@@ -435,7 +435,7 @@ def test_heat_maps_light_what_is_high_and_draw_its_border() -> None:
     shown = np.asarray(ax.images[0].get_array())
     assert shown.shape == (8, 8, 3)
     # dark, a black line, a white line, the picture as it is
-    assert shown[3, :, 0].tolist() == pytest.approx([0.15, 0.15, 0.15, 0.0, 1.0, 0.5, 0.5, 0.5])
+    assert shown[3, :, 0].tolist() == pytest.approx([0.2, 0.2, 0.2, 0.0, 1.0, 0.5, 0.5, 0.5])
     assert [text.get_text() for text in ax.texts] == ["✗ a"]
 
 

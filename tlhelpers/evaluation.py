@@ -236,7 +236,8 @@ def grad_cam(
         As the model takes them.
     at : str
         The layer to look at, one of ``cut_points(model)``, whose output has shape (n, h, w, maps). Late
-        ones say more about the class and less about the place.
+        ones say more about the class and less about the place. Where only a mean and a dense layer follow,
+        the cells before the cut at zero add up to the score, but for a constant; earlier it is an estimate.
     classes : array_like of int, shape (n,), optional
         Whose score to explain, for each image; by default the class that the model predicts.
     batch_size : int, optional

@@ -206,7 +206,7 @@ def heat_maps(
         )
     if pictures.ndim == 3:
         pictures = np.repeat(pictures[..., np.newaxis], 3, axis=3)
-    lit = pictures * (0.3 + 0.7 * heat[..., np.newaxis])
+    lit = pictures * (0.4 + 0.6 * heat[..., np.newaxis])
     # A white line inside and a black one outside show on any ground.
     inside = heat >= 0.5
     lit[inside & _touches(~inside)] = 1.0
