@@ -243,3 +243,102 @@ def test_linear_probe_refuses() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             evaluation.linear_probe(train, train_labels, test, labels)
+
+
+@pytest.fixture(scope="module")
+def nested():
+    """A classifier with its backbone nested inside; class 0 reads brightness, class 1 its opposite."""
+    import keras
+
+    inside = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            keras.layers.AveragePooling2D(2, name="halved"),
+            keras.layers.Conv2D(2, 1, name="maps"),
+        ],
+        name="backbone",
+    )
+    inputs = keras.Input((8, 8, 1))
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(inside(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(2, activation="softmax", name="head")(x))
+    inside.get_layer("maps").set_weights([np.array([[[[1.0, -1.0]]]]), np.array([0.0, 1.0])])
+    model.get_layer("head").set_weights([np.array([[40.0, 0.0], [0.0, 40.0]]), np.zeros(2)])
+    return model
+
+
+def spot(row: int, column: int) -> npt.NDArray[np.float32]:
+    image = np.zeros((1, 8, 8, 1), "float32")
+    image[0, row : row + 2, column : column + 2] = 1.0
+    return image
+
+
+def test_grad_cam_finds_the_place_in_a_nested_backbone(nested):
+    images = np.concatenate([spot(0, 0), spot(6, 4)])
+    bright, dark = (evaluation.grad_cam(nested, images, at="maps", classes=[c, c]) for c in (0, 1))
+    assert bright.shape == (2, 8, 8)
+    assert bright.dtype == np.float32
+    for one, other, (row, column) in zip(bright, dark, [(0, 0), (6, 4)], strict=True):
+        assert one[row : row + 2, column : column + 2].mean() > 0.5
+        assert one.max() == other.max() == 1.0
+        assert one[row : row + 2, column : column + 2].max() == one.max()
+        assert other[row, column] < 0.5  # what speaks for the other class lies elsewhere
+
+
+def test_grad_cam_is_what_differences_of_the_score_give(nested):
+    """The weights of the maps against finite differences of the score before the softmax."""
+    import tlhelpers as tl
+
+    image = spot(2, 2)
+    prefix, suffix = tl.split(nested, "maps")
+    maps = np.asarray(prefix(image))
+    head = nested.get_layer("head")
+    kernel, bias = (np.asarray(w) for w in head.weights)
+
+    def score(activations):
+        return float((activations.mean(axis=(1, 2)) @ kernel + bias)[0, 0])
+
+    weights = []
+    for channel in range(2):
+        moved = maps.copy()
+        moved[..., channel] += 1e-2  # every cell: the sum of the gradients
+        weights.append((score(moved) - score(maps)) / 1e-2 / 16)
+    expected = np.maximum((maps[0] * weights).sum(axis=-1), 0)
+    found = evaluation.grad_cam(nested, image, at="maps", classes=[0])[0]
+    # The 4 by 4 cells lie in the middle of 2 by 2 pixels each; bilinear keeps the order of whole areas.
+    cells = found.reshape(4, 2, 4, 2).mean(axis=(1, 3))
+    assert np.unravel_index(cells.argmax(), (4, 4)) == np.unravel_index(expected.argmax(), (4, 4)) == (1, 1)
+    assert suffix.layers[-1] is head
+
+
+def test_grad_cam_survives_certainty_and_leaves_the_model_as_it_was(nested):
+    image = 10 * np.ones((1, 8, 8, 1), "float32")  # the softmax is exactly 0 and 1, its gradient 0
+    before = nested(image).numpy()
+    assert before.max() == 1.0
+    assert evaluation.grad_cam(nested, image, at="maps").max() == 1.0
+    assert (nested(image).numpy() == before).all()
+    assert nested.get_layer("head").activation.__name__ == "softmax"
+
+
+def test_grad_cam_explains_the_prediction_unless_told_otherwise_in_any_batch_size(nested):
+    images = np.concatenate([10 * spot(0, 0), spot(4, 4), 0 * spot(0, 0)])
+    predicted = nested(images).numpy().argmax(axis=1)
+    assert set(predicted) == {0, 1}
+    free = evaluation.grad_cam(nested, images, at="maps", batch_size=2)
+    told = evaluation.grad_cam(nested, images, at="maps", classes=predicted)
+    np.testing.assert_allclose(free, told, atol=1e-6)
+    nothing = evaluation.grad_cam(nested, images[2:], at="maps", classes=[0])
+    assert not nothing.any()
+
+
+def test_grad_cam_refuses_what_does_not_fit(nested):
+    image = spot(0, 0)
+    with pytest.raises(ValueError, match=r"at: expected a layer with output \(n, h, w, maps\), got 'pool'"):
+        evaluation.grad_cam(nested, image, at="pool")
+    with pytest.raises(ValueError, match="at: expected a layer to cut after, got 'mapz'"):
+        evaluation.grad_cam(nested, image, at="mapz")
+    for classes in ([2], [-1], [0, 1], [0.5]):
+        with pytest.raises(ValueError, match="classes: expected 1 whole numbers from 0 to 1"):
+            evaluation.grad_cam(nested, image, at="maps", classes=classes)
+    for images in (image[:0], image[0, :, 0]):
+        with pytest.raises(ValueError, match="images: expected shape"):
+            evaluation.grad_cam(nested, images, at="maps")

@@ -65,12 +65,12 @@ def test_a_rung_is_judged_on_the_whole_test_part():
 
 def test_examples_are_drawn_in_proportion_and_by_seed():
     labels = np.repeat([0, 1, 2], [50, 30, 20])
-    drawn = ladder._draw(labels, 10, seed=0)
+    drawn = ladder.draw(labels, 10, seed=0)
     assert np.bincount(labels[drawn]).tolist() == [5, 3, 2]
     assert len(set(drawn)) == 10
-    assert (drawn == ladder._draw(labels, 10, seed=0)).all()
-    assert (drawn != ladder._draw(labels, 10, seed=1)).any()
-    assert ladder._draw(labels, 100, seed=0).tolist() == list(range(100))
+    assert (drawn == ladder.draw(labels, 10, seed=0)).all()
+    assert (drawn != ladder.draw(labels, 10, seed=1)).any()
+    assert ladder.draw(labels, 100, seed=0).tolist() == list(range(100))
 
 
 def test_an_unknown_case_or_depth_says_which_there_are():

@@ -431,3 +431,22 @@ def test_embedding_of_many_classes_has_one_colour(ax: Axes) -> None:
 def test_embedding_refuses(points: Any, labels: Any, message: str, ax: Axes) -> None:
     with pytest.raises(ValueError, match=message):
         plots.embedding(points, labels, ["a", "b"], ax=ax)
+
+
+def test_heat_maps_light_what_is_high_and_draw_its_border() -> None:
+    picture = np.full((1, 8, 8), 0.5)
+    heat = np.zeros((1, 8, 8))
+    heat[0, :, 4:] = 1.0
+    ax = plots.heat_maps(picture, heat, captions=["a"], wrong=[True], ax=Figure().subplots())
+    shown = np.asarray(ax.images[0].get_array())
+    assert shown.shape == (8, 8, 3)
+    # dark, a black line, a white line, the picture as it is
+    assert shown[3, :, 0].tolist() == pytest.approx([0.2, 0.2, 0.2, 0.0, 1.0, 0.5, 0.5, 0.5])
+    assert [text.get_text() for text in ax.texts] == ["✗ a"]
+
+
+def test_heat_maps_refuse_what_does_not_fit() -> None:
+    with pytest.raises(ValueError, match=r"Expected maps of shape \(1, 8, 8\)"):
+        plots.heat_maps(np.zeros((1, 8, 8)), np.zeros((1, 4, 4)))
+    with pytest.raises(ValueError, match=r"from 0 to 1, got \(1, 8, 8\) from 2.0 to 2.0"):
+        plots.heat_maps(np.zeros((1, 8, 8)), np.full((1, 8, 8), 2.0))

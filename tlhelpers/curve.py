@@ -78,22 +78,32 @@ PATIENCE = 5
 MOST_EPOCHS = 100
 
 
-def small_convnet(image_shape: tuple[int, int], *, seed: int = 0) -> keras.Model:
-    """A small convolutional network with random weights, of the kind one would write for digits.
+def small_convnet(
+    image_shape: tuple[int, ...],
+    *,
+    classes: int = 10,
+    widths: tuple[int, ...] = (32, 64, 128),
+    seed: int = 0,
+) -> keras.Model:
+    """A small convolutional network with random weights, of the kind one would write for small images.
 
-    Three times convolution, BatchNorm, ReLU and pooling, then dropout and one dense layer.
+    For each width convolution, BatchNorm, ReLU and pooling, then dropout and one dense layer.
 
     Parameters
     ----------
     image_shape
-        Height and width of a grey image, 8 or more each.
+        (height, width) of a grey image or (height, width, 3) of a colour image. Each pooling halves it.
+    classes
+        Outputs.
+    widths
+        Channels of each convolution.
     seed
         For the weights.
 
     Returns
     -------
     keras.Model
-        Raw images (n, height, width), values 0..255, to float32 (n, 10) probabilities.
+        Raw images (n, *image_shape), values 0..255, to float32 (n, classes) probabilities.
 
     Notes
     -----
@@ -108,22 +118,23 @@ def small_convnet(image_shape: tuple[int, int], *, seed: int = 0) -> keras.Model
     keras.utils.set_random_seed(seed)
     layers = keras.layers
     body: list[keras.Layer] = []
-    for width in (32, 64, 128):
+    for width in widths:
         body += [
             layers.Conv2D(width, 3, padding="same", use_bias=False),
             layers.BatchNormalization(momentum=0.95),
             layers.ReLU(),
             layers.MaxPooling2D(),
         ]
+    grey = len(image_shape) == 2
     return keras.Sequential(
         [
             keras.Input(image_shape),
-            layers.Reshape((*image_shape, 1)),
+            *([layers.Reshape((*image_shape, 1))] if grey else []),
             layers.Rescaling(1 / 255),
             *body,
             layers.Flatten(),
             layers.Dropout(0.3, seed=seed, name="dropout"),
-            layers.Dense(10, activation="softmax"),
+            layers.Dense(classes, activation="softmax"),
         ]
     )
 

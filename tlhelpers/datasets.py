@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +16,21 @@ from tlhelpers import downloads
 from tlhelpers._errors import unknown_name
 
 if TYPE_CHECKING:
-    import pandas as pd
+    import os
 
-__all__ = ["Dataset", "Split", "attribution", "check_images", "credit_line", "load_dataset", "overlap"]
+    import pandas as pd
+    import PIL.Image
+
+__all__ = [
+    "Dataset",
+    "Split",
+    "attribution",
+    "check_images",
+    "credit_line",
+    "load_dataset",
+    "overlap",
+    "read_image",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -257,10 +270,17 @@ def _flowers(limit: int | None) -> Dataset:
 
 def _square(jpeg: bytes) -> npt.NDArray[np.uint8]:
     """The middle of a photo, 160 by 160; one of that size already stays as it is."""
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     with Image.open(io.BytesIO(jpeg), formats=["JPEG"]) as image:
-        return np.asarray(ImageOps.fit(image.convert("RGB"), (160, 160), Image.Resampling.LANCZOS))
+        return _middle(image.convert("RGB"), 160)
+
+
+def _middle(image: PIL.Image.Image, size: int) -> npt.NDArray[np.uint8]:
+    """The largest square in the middle of an RGB image, resized."""
+    from PIL import Image, ImageOps
+
+    return np.asarray(ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS))
 
 
 def _flower_splits(labels: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
@@ -396,6 +416,109 @@ def credit_line(shown: Split | npt.ArrayLike) -> str:
     links = ", ".join(f"[{name}]({url})" for name, url in zip(names, table["url"], strict=True))
     licence = "[CC BY 2.0](https://creativecommons.org/licenses/by/2.0/)"
     return f"Photos: {links}; {licence}; {table['change'].iloc[0]}."
+
+
+IMAGE_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "MPO", "PNG", "TIFF", "WEBP")
+"""What `read_image` reads, as far as this Pillow can. Formats that run other programs are not among them."""
+
+MOST_PIXELS = 50_000_000
+"""A larger image is refused before it is decoded: a small file can hold billions of pixels."""
+
+
+def read_image(path: str | os.PathLike[str] | IO[bytes], *, size: int) -> npt.NDArray[np.uint8]:
+    """Read any image file as a square colour picture, ready for a model.
+
+    The image is turned upright, brought to red, green and blue, and cropped to the largest square in
+    its middle, which is then resized.
+
+    Parameters
+    ----------
+    path : path or binary file
+        An image in one of `IMAGE_FORMATS`.
+    size : int
+        Height and width of the result in pixels.
+
+    Returns
+    -------
+    numpy.ndarray, uint8, shape (size, size, 3)
+        Red, green and blue, 0 to 255. Give a model ``picture[np.newaxis]``.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    ValueError
+        The file is empty, no image, of another format, cut short, or has more than `MOST_PIXELS`
+        pixels; it holds floating-point numbers, whose range is unknown; or ``size`` is under 1.
+
+    Warns
+    -----
+    UserWarning
+        The file holds several pictures (an animation, pages): the first one is read.
+
+    Notes
+    -----
+    Rotation in the EXIF data is applied. Transparent parts are laid over white. CMYK and palettes are
+    converted as Pillow does, colour profiles are not applied. Of 16 bits the upper eight are kept.
+
+    Explained in the chapter "Recognise flowers".
+
+    Examples
+    --------
+    >>> import io
+    >>> from PIL import Image
+    >>> file = io.BytesIO()
+    >>> Image.new("L", (200, 100), 255).save(file, "PNG")
+    >>> picture = read_image(file, size=96)
+    >>> picture.shape, int(picture.min())
+    ((96, 96, 3), 255)
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    if size < 1:
+        raise ValueError(f"size: expected at least 1 pixel, got {size}.")
+    Image.init()
+    formats = [name for name in IMAGE_FORMATS if name in Image.OPEN]
+    expected = f"expected an image file ({', '.join(formats)})"
+    try:
+        with warnings.catch_warnings():
+            # Pillow's own limit is higher than ours, and only warns at first.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(path, formats=formats)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{expected}, got {path}, which does not exist. Check the path.") from None
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{_too_large(path)} Pillow says: {error}") from None
+    except (UnidentifiedImageError, IsADirectoryError) as error:
+        raise ValueError(f"{expected}, got {path}, which is none. Save it as JPEG or PNG.") from error
+    with image:
+        if image.width * image.height > MOST_PIXELS:
+            raise ValueError(f"{_too_large(path)} It is {image.width} by {image.height}.")
+        try:
+            if getattr(image, "is_animated", False):
+                warnings.warn(f"{path} holds several pictures; the first one is read.", stacklevel=2)
+            return _middle(_rgb(ImageOps.exif_transpose(image)), size)
+        except (OSError, SyntaxError, ValueError) as error:
+            raise ValueError(f"{expected}, got {path}, which can't be decoded: {error}.") from error
+
+
+def _too_large(path: object) -> str:
+    return f"expected an image of {MOST_PIXELS:,} pixels at most, got {path}. Make it smaller first."
+
+
+def _rgb(image: PIL.Image.Image) -> PIL.Image.Image:
+    """Any mode to red, green and blue."""
+    from PIL import Image
+
+    if image.mode == "F":
+        raise ValueError("it holds floating-point numbers, whose range is unknown")
+    if image.mode.startswith("I"):
+        # Pillow would clip at 255 what reaches to 65,535.
+        image = Image.fromarray((np.asarray(image).clip(0, 65_535) >> 8).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
 
 
 def check_images(

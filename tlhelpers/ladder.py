@@ -24,7 +24,7 @@ from .backbones import load_backbone, preparation
 from .freezing import freeze, leaves
 from .prefix import cut_points, precompute, split
 
-__all__ = ["CASES", "DEPTHS", "Case", "case", "check_one", "kept_rate", "rung"]
+__all__ = ["CASES", "DEPTHS", "Case", "case", "check_one", "draw", "kept_rate", "rung"]
 
 DEPTHS: dict[str, str | None] = {
     "head only": None,
@@ -178,12 +178,36 @@ class _Pictures:
 def _part(part: datasets.Split, most: int) -> datasets.Split:
     if len(part) <= most:
         return part
-    kept = np.sort(_draw(part.labels, most, seed=0))
+    kept = np.sort(draw(part.labels, most, seed=0))
     return datasets.Split(images=part.images[kept], labels=part.labels[kept], indices=part.indices[kept])
 
 
-def _draw(labels: npt.NDArray[np.int64], number: int, *, seed: int) -> npt.NDArray[np.int64]:
-    """Positions of so many examples, drawn with the classes in proportion."""
+def draw(labels: npt.NDArray[np.int64], number: int, *, seed: int) -> npt.NDArray[np.int64]:
+    """Positions of so many examples, drawn with the classes in proportion.
+
+    Parameters
+    ----------
+    labels : shape (n,)
+        Class numbers of the examples to draw from.
+    number
+        How many to draw. All come back, in their order, where there are no more than that.
+    seed
+        Which draw.
+
+    Returns
+    -------
+    numpy.ndarray, int64, shape (number,)
+
+    Notes
+    -----
+    Explained in the chapter "Climb the freezing ladder".
+
+    Examples
+    --------
+    >>> import numpy as np, tlhelpers as tl
+    >>> tl.ladder.draw(np.array([0, 0, 1, 1]), 4, seed=0).tolist()
+    [0, 1, 2, 3]
+    """
     everything = np.arange(len(labels))
     if number >= len(labels):
         return everything
@@ -292,7 +316,7 @@ def rung(
         DEPTHS[depth],
     )
     network.reset(rate, seed)
-    drawn = _draw(pictures.labels, case.examples, seed=seed)
+    drawn = draw(pictures.labels, case.examples, seed=seed)
     train, validation, test = (
         precompute(network.prefix, images)
         for images in (pictures.images[drawn], pictures.validation.images, pictures.test.images)

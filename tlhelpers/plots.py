@@ -29,6 +29,7 @@ __all__ = [
     "before_after",
     "confusion_matrix",
     "embedding",
+    "heat_maps",
     "images",
     "learning_curves",
     "lines",
@@ -149,6 +150,81 @@ def images(
             )  # fmt: skip
     _frame_images(ax, columns * pitch, rows * drop)
     return ax
+
+
+def heat_maps(
+    images: npt.ArrayLike,
+    maps: npt.ArrayLike,
+    *,
+    captions: Sequence[str] | None = None,
+    wrong: npt.ArrayLike | None = None,
+    columns: int = 4,
+    ax: Axes | None = None,
+) -> Axes:
+    """Show images lit where a map is high: bright there, dark elsewhere, with a line at half height.
+
+    Light and dark need no colour, so the picture keeps its own, and can be read in grey.
+
+    Parameters
+    ----------
+    images : array_like, shape (n, h, w), (n, h, w, 1) or (n, h, w, 3)
+        As for `images`.
+    maps : array_like of float, shape (n, h, w)
+        From 0 to 1, as `tlhelpers.evaluation.grad_cam` returns them.
+    captions, wrong, columns, ax
+        As for `images`.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The Axes drawn on.
+
+    Raises
+    ------
+    ValueError
+        If the maps do not fit the images or leave 0 to 1; and as for `images`.
+
+    Notes
+    -----
+    Explained in the chapter "Recognise flowers".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from matplotlib.figure import Figure
+    >>> from tlhelpers import plots
+    >>> ax = plots.heat_maps(np.ones((1, 8, 8)), np.eye(8)[np.newaxis], ax=Figure().subplots())
+    >>> len(ax.images)
+    1
+    """
+    pictures = _pictures(images, "images")
+    heat = np.asarray(maps, dtype=float)
+    if heat.shape != pictures.shape[:3] or not (heat.min() >= 0 and heat.max() <= 1):
+        raise ValueError(
+            f"Expected maps of shape {pictures.shape[:3]}, like the images, from 0 to 1, got {heat.shape} "
+            f"from {heat.min()} to {heat.max()}. Give what grad_cam returned for the same images."
+        )
+    if pictures.ndim == 3:
+        pictures = np.repeat(pictures[..., np.newaxis], 3, axis=3)
+    lit = pictures * (0.4 + 0.6 * heat[..., np.newaxis])
+    # A white line inside and a black one outside show on any ground.
+    inside = heat >= 0.5
+    lit[inside & _touches(~inside)] = 1.0
+    lit[~inside & _touches(inside)] = 0.0
+    return _show(lit, captions=captions, wrong=wrong, columns=columns, ax=ax)
+
+
+_show = images  # the name is taken where images are a parameter
+
+
+def _touches(area: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Cells that have a neighbour above, below or beside them in the area, shape (n, h, w)."""
+    found = np.zeros_like(area)
+    found[:, 1:] |= area[:, :-1]
+    found[:, :-1] |= area[:, 1:]
+    found[:, :, 1:] |= area[:, :, :-1]
+    found[:, :, :-1] |= area[:, :, 1:]
+    return found
 
 
 def before_after(before: npt.ArrayLike, after: npt.ArrayLike, *, ax: Axes | None = None) -> Axes:
