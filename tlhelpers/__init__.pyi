@@ -14,6 +14,7 @@ from . import (
     recipes,
     strategies,
     unfreezing,
+    xrays,
 )
 from .backbones import load_backbone, preparation
 from .datasets import load_dataset
@@ -57,4 +58,5 @@ __all__ = [
     "strategies",
     "unchanged",
     "unfreezing",
+    "xrays",
 ]

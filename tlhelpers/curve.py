@@ -77,7 +77,7 @@ PATIENCE = 5
 MOST_EPOCHS = 100
 
 
-def small_convnet(image_shape: tuple[int, int], *, seed: int = 0) -> keras.Model:
+def small_convnet(image_shape: tuple[int, int], *, classes: int = 10, seed: int = 0) -> keras.Model:
     """A small convolutional network with random weights, of the kind one would write for digits.
 
     Three times convolution, BatchNorm, ReLU and pooling, then dropout and one dense layer.
@@ -86,13 +86,15 @@ def small_convnet(image_shape: tuple[int, int], *, seed: int = 0) -> keras.Model
     ----------
     image_shape
         Height and width of a grey image, 8 or more each.
+    classes
+        How many probabilities come out.
     seed
         For the weights.
 
     Returns
     -------
     keras.Model
-        Raw images (n, height, width), values 0..255, to float32 (n, 10) probabilities.
+        Raw images (n, height, width), values 0..255, to float32 (n, classes) probabilities.
 
     Notes
     -----
@@ -122,7 +124,7 @@ def small_convnet(image_shape: tuple[int, int], *, seed: int = 0) -> keras.Model
             *body,
             layers.Flatten(),
             layers.Dropout(0.3, seed=seed, name="dropout"),
-            layers.Dense(10, activation="softmax"),
+            layers.Dense(classes, activation="softmax"),
         ]
     )
 
