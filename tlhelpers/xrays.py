@@ -355,7 +355,7 @@ def new_share(chances: npt.ArrayLike, *, old: float, new: float) -> Numbers:
     Notes
     -----
     Source: Saerens, Latinne and Decaestecker, *Adjusting the outputs of a classifier to new a priori
-    probabilities: a simple procedure*, 2002, equation 2.4. It holds if the sick look alike in both places,
+    probabilities: a simple procedure*, 2002. It holds if the sick look alike in both places,
     and so do the healthy.
     Explained in the chapter "Judge chest X-rays".
 
