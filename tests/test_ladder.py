@@ -27,7 +27,7 @@ def test_a_rung_is_the_same_whatever_was_trained_before_it():
     first = ladder.rung(QUICK, "block 16", seed=0, rate=0.001)
     other = ladder.rung(QUICK, "block 16", seed=1, rate=0.0003)
     again = ladder.rung(QUICK, "block 16", seed=0, rate=0.001)
-    ladder._network.cache_clear()
+    ladder.network.cache_clear()
     fresh = ladder.rung(QUICK, "block 16", seed=0, rate=0.001)
     assert first["right"] == again["right"] == fresh["right"]
     assert first["validation_accuracy"] == again["validation_accuracy"] == fresh["validation_accuracy"]
@@ -36,7 +36,7 @@ def test_a_rung_is_the_same_whatever_was_trained_before_it():
 
 def test_a_rung_trains_from_its_depth_on_and_keeps_batch_norm():
     ladder.rung(QUICK, "block 16", seed=0, rate=0.001)
-    network = ladder._network(DIGITS.backbone, (8, 8), 32, 10, "block_16_expand")
+    network = ladder.network(DIGITS.backbone, (8, 8), 32, 10, "block_16_expand")
     start = dict(zip([w.path for w in network.suffix.weights], network.weights, strict=True))
     moved = [
         w.path.split("/")[-2]
@@ -65,12 +65,12 @@ def test_a_rung_is_judged_on_the_whole_test_part():
 
 def test_examples_are_drawn_in_proportion_and_by_seed():
     labels = np.repeat([0, 1, 2], [50, 30, 20])
-    drawn = ladder.draw(labels, 10, seed=0)
+    drawn = ladder.in_proportion(labels, 10, seed=0)
     assert np.bincount(labels[drawn]).tolist() == [5, 3, 2]
     assert len(set(drawn)) == 10
-    assert (drawn == ladder.draw(labels, 10, seed=0)).all()
-    assert (drawn != ladder.draw(labels, 10, seed=1)).any()
-    assert ladder.draw(labels, 100, seed=0).tolist() == list(range(100))
+    assert (drawn == ladder.in_proportion(labels, 10, seed=0)).all()
+    assert (drawn != ladder.in_proportion(labels, 10, seed=1)).any()
+    assert ladder.in_proportion(labels, 100, seed=0).tolist() == list(range(100))
 
 
 def test_an_unknown_case_or_depth_says_which_there_are():

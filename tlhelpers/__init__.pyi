@@ -15,6 +15,7 @@ from . import (
     recipes,
     strategies,
     unfreezing,
+    xrays,
 )
 from .backbones import load_backbone, preparation
 from .datasets import load_dataset
@@ -59,4 +60,5 @@ __all__ = [
     "strategies",
     "unchanged",
     "unfreezing",
+    "xrays",
 ]

@@ -300,7 +300,7 @@ def measure(method: str, labels: int, *, seed: int) -> dict[str, Any]:
 def _drawn(labels: int, seed: int) -> tuple[datasets.Dataset, datasets.Split]:
     """The photos, and those to learn from: the ladder's draw."""
     data = datasets.load_dataset("flowers")
-    kept = ladder.draw(data.train.labels, labels, seed=seed)
+    kept = ladder.in_proportion(data.train.labels, labels, seed=seed)
     return data, datasets.Split(
         images=data.train.images[kept], labels=data.train.labels[kept], indices=data.train.indices[kept]
     )

@@ -24,7 +24,18 @@ from .backbones import load_backbone, preparation
 from .freezing import freeze, leaves
 from .prefix import cut_points, precompute, split
 
-__all__ = ["CASES", "DEPTHS", "Case", "case", "check_one", "draw", "kept_rate", "rung"]
+__all__ = [
+    "CASES",
+    "DEPTHS",
+    "Case",
+    "case",
+    "check_one",
+    "in_proportion",
+    "kept_rate",
+    "network",
+    "rung",
+    "train",
+]
 
 DEPTHS: dict[str, str | None] = {
     "head only": None,
@@ -178,25 +189,31 @@ class _Pictures:
 def _part(part: datasets.Split, most: int) -> datasets.Split:
     if len(part) <= most:
         return part
-    kept = np.sort(draw(part.labels, most, seed=0))
+    kept = np.sort(in_proportion(part.labels, most, seed=0))
     return datasets.Split(images=part.images[kept], labels=part.labels[kept], indices=part.indices[kept])
 
 
-def draw(labels: npt.NDArray[np.int64], number: int, *, seed: int) -> npt.NDArray[np.int64]:
+def in_proportion(labels: npt.NDArray[np.int64], number: int, *, seed: int) -> npt.NDArray[np.int64]:
     """Positions of so many examples, drawn with the classes in proportion.
 
     Parameters
     ----------
-    labels : shape (n,)
-        Class numbers of the examples to draw from.
+    labels
+        Class numbers, (n,), int.
     number
-        How many to draw. All come back, in their order, where there are no more than that.
+        How many to draw; n or more gives all, in their order.
     seed
         Which draw.
 
     Returns
     -------
-    numpy.ndarray, int64, shape (number,)
+    numpy.ndarray
+        Positions, (number,), int.
+
+    Raises
+    ------
+    ValueError
+        If there are too few for one of each class.
 
     Notes
     -----
@@ -205,8 +222,9 @@ def draw(labels: npt.NDArray[np.int64], number: int, *, seed: int) -> npt.NDArra
     Examples
     --------
     >>> import numpy as np, tlhelpers as tl
-    >>> tl.ladder.draw(np.array([0, 0, 1, 1]), 4, seed=0).tolist()
-    [0, 1, 2, 3]
+    >>> labels = np.repeat([0, 1], [30, 10])
+    >>> np.bincount(labels[tl.ladder.in_proportion(labels, 8, seed=0)]).tolist()
+    [6, 2]
     """
     everything = np.arange(len(labels))
     if number >= len(labels):
@@ -228,13 +246,44 @@ def _pictures(data: str) -> _Pictures:
 
 # To trace a network takes longer than to train it on few labels, so the networks are kept.
 @functools.lru_cache(maxsize=24)
-def _network(
+def network(
     backbone_name: str,
     image_shape: tuple[int, ...],
     image_size: int,
     classes: int,
     train_from: str | None,
 ) -> Network:
+    """The classic shape, cut before what trains: backbone, average pooling, dropout, one dense layer.
+
+    Parameters
+    ----------
+    backbone_name
+        As `tlhelpers.load_backbone` takes it.
+    image_shape
+        Height and width of a raw grey image, or (height, width, 3).
+    image_size
+        The pixels that the backbone sees.
+    classes
+        Number of classes.
+    train_from
+        The first layer that trains; None for the head alone. BatchNorm stays frozen.
+
+    Returns
+    -------
+    Network
+        ``prefix`` (raw images to what the rest takes), ``suffix`` (compiled), and ``reset(rate, seed)``,
+        which sets the suffix back. The same one at every call.
+
+    Notes
+    -----
+    Explained in the chapter "Climb the freezing ladder".
+
+    Examples
+    --------
+    >>> import tlhelpers as tl
+    >>> tl.ladder.network("mobilenet_v2_glyphs", (8, 8), 32, 2, None).suffix.output_shape
+    (None, 2)
+    """
     backbone = load_backbone(backbone_name, image_size=image_size)
     freeze(backbone, train_from=train_from)
     inputs = keras.Input(image_shape, name="images")
@@ -252,6 +301,52 @@ def _network(
     suffix.compile(keras.optimizers.Adam(), "sparse_categorical_crossentropy")
     suffix.optimizer.build(suffix.trainable_variables)
     return Network(prefix, suffix, suffix.get_weights())
+
+
+def train(
+    model: keras.Model,
+    x: npt.NDArray[Any],
+    labels: npt.NDArray[np.int64],
+    *,
+    rate: float,
+    epochs: int,
+    batch_size: int,
+    seed: int,
+) -> None:
+    """Fit a compiled model, its learning rate following a cosine from epoch to epoch.
+
+    Parameters
+    ----------
+    model
+        Compiled; trained in place.
+    x, labels
+        What it takes, (n, ...), and class numbers, (n,).
+    rate
+        The learning rate of the first epoch.
+    epochs, batch_size
+        As for ``fit``.
+    seed
+        For the order of the batches.
+
+    Notes
+    -----
+    Source of the schedule: Loshchilov and Hutter, *SGDR*, 2017, without its restarts.
+    Explained in the chapter "Climb the freezing ladder".
+
+    Examples
+    --------
+    >>> import keras, numpy as np, tlhelpers as tl
+    >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(2, activation="softmax")])
+    >>> model.compile("adam", "sparse_categorical_crossentropy")
+    >>> tl.ladder.train(model, np.ones((4, 1)), np.ones(4), rate=0.5, epochs=4, batch_size=4, seed=0)
+    >>> bool(model.predict(np.ones((1, 1)), verbose=0)[0, 1] > 0.5)
+    True
+    """
+    cosine = keras.callbacks.LearningRateScheduler(
+        lambda epoch: float(rate * (1 + np.cos(np.pi * epoch / epochs)) / 2)
+    )
+    keras.utils.set_random_seed(seed)
+    model.fit(x, labels, batch_size=batch_size, epochs=epochs, callbacks=[cosine], verbose=0)
 
 
 def rung(
@@ -308,32 +403,30 @@ def rung(
         raise unknown_name("depth", depth, DEPTHS)
     started, cpu_started = time.perf_counter(), time.process_time()
     pictures = _pictures(case.data)
-    network = _network(
+    there = network(
         case.backbone,
         pictures.images.shape[1:],
         case.image_size,
         case.classes,
         DEPTHS[depth],
     )
-    network.reset(rate, seed)
-    drawn = draw(pictures.labels, case.examples, seed=seed)
-    train, validation, test = (
-        precompute(network.prefix, images)
+    there.reset(rate, seed)
+    drawn = in_proportion(pictures.labels, case.examples, seed=seed)
+    few, validation, test = (
+        precompute(there.prefix, images)
         for images in (pictures.images[drawn], pictures.validation.images, pictures.test.images)
     )
-    cosine = keras.callbacks.LearningRateScheduler(
-        lambda epoch: float(rate * (1 + np.cos(np.pi * epoch / case.epochs)) / 2)
-    )
-    keras.utils.set_random_seed(seed)
-    network.suffix.fit(
-        *(np.array(train), pictures.labels[drawn]),
-        batch_size=case.batch_size,
+    train(
+        there.suffix,
+        np.array(few),
+        pictures.labels[drawn],
+        rate=rate,
         epochs=case.epochs,
-        callbacks=[cosine],
-        verbose=0,
+        batch_size=case.batch_size,
+        seed=seed,
     )
-    found = network.suffix.predict(np.array(validation), batch_size=100, verbose=0).argmax(axis=1)
-    chances = network.suffix.predict(np.array(test), batch_size=100, verbose=0)
+    found = there.suffix.predict(np.array(validation), batch_size=100, verbose=0).argmax(axis=1)
+    chances = there.suffix.predict(np.array(test), batch_size=100, verbose=0)
     right = chances.argmax(axis=1) == pictures.test.labels
     two = case.classes == 2
     return {

@@ -12,7 +12,10 @@ import tlhelpers as tl
 
 SEEDS = (0, 1, 2)
 KEYS = ("domain", "method", "labels", "seed")
-DOMAINS: dict[str, ModuleType] = {"flowers": tl.flowers}
+DOMAINS: dict[str, ModuleType] = {
+    "flowers": tl.flowers,
+    "xrays": tl.xrays,
+}
 """Modules with `METRIC`, `METHODS`, `SIZES` and `measure`."""
 
 
