@@ -165,7 +165,7 @@ def check_table(table: pd.DataFrame, columns: Columns, *, labelled: bool = False
     -------
     pandas.DataFrame
         The numbers as float64, the categories as text (a whole number as such: ``"2"``, also where
-        missing values made a column of whole numbers one of floats); missing ones are NaN and None.
+        missing values made a column of whole numbers one of floats); missing ones are NaN.
 
     Raises
     ------
@@ -256,7 +256,7 @@ def _numbers(column: "pd.Series[Any]") -> "pd.Series[float]":
 def _categories(column: "pd.Series[Any]") -> "pd.Series[Any]":
     if pd.api.types.is_float_dtype(column) and (column.dropna() % 1 == 0).all():
         column = column.astype("Int64")
-    return column.astype(object).map(str, na_action="ignore").where(column.notna(), None)
+    return column.astype(object).map(str, na_action="ignore").astype(object).where(column.notna(), np.nan)
 
 
 def preparation(columns: Columns) -> Pipeline:
@@ -265,7 +265,7 @@ def preparation(columns: Columns) -> Pipeline:
     The table is checked. Each number becomes its rank among the rows fitted on, spread like a normal
     distribution: amounts of money are too skewed to be used as they are. Each category becomes a column of
     zeros and ones; categories with fewer than 50 rows share one, "rare", which stands for unseen and missing
-    ones as well (a column of zeros where fitting met no rare one).
+    ones as well. Where fitting met no rare one, those are all zeros.
 
     Parameters
     ----------
@@ -296,10 +296,7 @@ def preparation(columns: Columns) -> Pipeline:
         # The ends of the normal distribution are 5.2 away, which few rows should decide.
         FunctionTransformer(np.clip, kw_args={"a_min": -3, "a_max": 3}),
     )
-    codes = make_pipeline(
-        SimpleImputer(missing_values=None, strategy="constant", fill_value="missing"),
-        OneHotEncoder(handle_unknown="infrequent_if_exist", min_frequency=50, sparse_output=False),
-    )
+    codes = OneHotEncoder(handle_unknown="infrequent_if_exist", min_frequency=50, sparse_output=False)
     return make_pipeline(
         FunctionTransformer(check_table, kw_args={"columns": columns}),
         ColumnTransformer(
