@@ -37,8 +37,7 @@ def data():
 
 @pytest.fixture
 def short(monkeypatch):
-    """Let networks train for a moment, with one rate each."""
-    monkeypatch.setattr(credit, "MOST_EPOCHS", 3)
+    """Let networks try one rate each."""
     monkeypatch.setattr(credit, "RATES", dict.fromkeys(credit.RATES, (0.003,)))
     credit._pretrained.cache_clear()
     yield
