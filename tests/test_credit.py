@@ -303,5 +303,7 @@ def test_groups():
     assert found.loc["a", "found_low"] < 0.75 < found.loc["a", "found_high"]
     assert found.loc["b", ["clients", "flagged"]].tolist() == [2, 0.5]
     assert np.isnan(found.loc["b", "found"])
+    turned = by.astype(pd.CategoricalDtype(["b", "never", "a"]))
+    assert credit.groups(labels, flagged, turned).index.tolist() == ["b", "a"]
     with pytest.raises(ValueError, match="one each for every client, got 10, 10 and 9"):
         credit.groups(labels, flagged, by[:9])

@@ -936,7 +936,7 @@ def groups(labels: npt.ArrayLike, flagged: npt.ArrayLike, by: "pd.Series[Any]") 
     labels, flagged
         As for `cost`.
     by
-        Each client's group, (n,).
+        Each client's group, (n,); the order of a categorical is kept.
 
     Returns
     -------
@@ -962,15 +962,16 @@ def groups(labels: npt.ArrayLike, flagged: npt.ArrayLike, by: "pd.Series[Any]") 
     >>> table[["flagged", "found"]].values.tolist()
     [[0.5, 1.0], [0.0, 0.0]]
     """
-    truth, declined, names = np.asarray(labels) == 1, np.asarray(flagged).astype(bool), np.asarray(by)
+    names = by.astype("category")
+    truth, declined = np.asarray(labels) == 1, np.asarray(flagged).astype(bool)
     if not len(truth) == len(declined) == len(names):
         raise ValueError(
             f"labels, flagged and by: expected one each for every client, got {len(truth)}, "
             f"{len(declined)} and {len(names)}. Give all for the same rows."
         )
     rows = {}
-    for name in sorted(set(names)):
-        here = names == name
+    for name in names.cat.categories[names.cat.categories.isin(names)]:
+        here = (names == name).to_numpy()
         found = declined[here & truth]
         row = {"clients": int(here.sum()), "defaults": truth[here].mean(), "flagged": declined[here].mean()}
         row["flagged_low"], row["flagged_high"] = interval(np.mean, declined[here])
