@@ -867,3 +867,105 @@ def test_every_resource_says_where_it_comes_from(resource):
     assert resource.source
     assert all(url.startswith("https://") for url in resource.urls)
     assert resource.max_bytes >= (resource.size or 0)
+
+
+# -- credit tables -------------------------------------------------------------------------------
+
+CREDIT, GERMAN = "default_of_credit_card_clients.csv", "german_credit.csv"
+CLIENTS = np.arange(75).reshape(3, 25) % 7
+CLIENTS[:, 0], CLIENTS[:, -1] = [2, 1, 3], [0, 1, 1]
+LOANS = ["A11 6 A34 A43 1169 " + "A1 " * 15 + "1", "A12 48 A32 A43 5951 " + "A2 " * 15 + "2"]
+
+
+def clients(names: str = "uci", rows: np.ndarray = CLIENTS) -> bytes:
+    """A CSV file under UCI's column names or the makers'."""
+    header = ["ID", *(f"X{i}" for i in range(1, 24)), "Y"] if names == "uci" else downloads._CREDIT_COLUMNS
+    lines = [",".join(header), *(",".join(map(str, row)) for row in rows)]
+    return "\n".join(lines).encode() + b"\n"
+
+
+def loans(rows: list[str] = LOANS) -> bytes:
+    """A CSV file as UCI serves it."""
+    header = ",".join([*(f"Attribute{i}" for i in range(1, 21)), "class"])
+    return "\r\n".join([header, *(row.replace(" ", ",") for row in rows)]).encode()
+
+
+@pytest.fixture
+def small_tables(server: Server, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, bytes], None]:
+    """Expect three clients and two loans, and serve what stands for either file."""
+    in_order = CLIENTS[np.argsort(CLIENTS[:, 0])].astype("<i8")
+    monkeypatch.setattr(downloads, "_CREDIT", (3, 2, hashlib.sha256(in_order.tobytes()).hexdigest()))
+    monkeypatch.setattr(downloads, "_GERMAN", hashlib.sha256("\n".join(sorted(LOANS)).encode()).hexdigest())
+
+    def serve(name: str, data: bytes, path: str = "/archive") -> None:
+        server.archive = data
+        resource = dataclasses.replace(downloads.RESOURCES[name], urls=(server.url(path),))
+        monkeypatch.setitem(downloads.RESOURCES, name, resource)
+
+    return serve
+
+
+@pytest.mark.parametrize("rows", [CLIENTS, CLIENTS[::-1]])
+def test_clients_from_the_official_address_and_from_a_copy_are_the_same(small_tables, mirror, rows):
+    small_tables(CREDIT, clients())
+    official = downloads.credit_table(downloads.fetch(CREDIT))
+    assert official.index.tolist() == [1, 2, 3]
+    assert official["default"].tolist() == [1, 0, 1]
+    (mirror / "credit_default_taiwan.csv").write_bytes(clients("makers", rows))
+    copy = downloads.credit_table(downloads.find(CREDIT))
+    assert copy.equals(official)
+
+
+@pytest.mark.parametrize("rows", [LOANS, LOANS[::-1]])
+def test_loans_from_the_official_address_and_from_the_original_file_are_the_same(small_tables, mirror, rows):
+    small_tables(GERMAN, loans())
+    official = downloads.german_table(downloads.fetch(GERMAN))
+    assert official["amount"].tolist() == [1169, 5951]
+    assert official["default"].tolist() == [0, 1]
+    (mirror / "german.data").write_text("\n".join(rows) + "\n")
+    assert downloads.german_table(downloads.find(GERMAN)).equals(official)
+
+
+def changed(row: int, column: int, value: int) -> np.ndarray:
+    rows = CLIENTS.copy()
+    rows[row, column] = value
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        (CREDIT, clients(rows=changed(0, 5, 99)), r"expected rows with digest [0-9a-f]{16}\.\.\., got "),
+        (CREDIT, clients(rows=CLIENTS[:2]), "expected 3 clients and 2 defaults, got 2 and 1"),
+        (CREDIT, clients(rows=changed(0, 24, 1)), "expected 3 clients and 2 defaults, got 3 and 3"),
+        (CREDIT, clients().replace(b"X5", b"Z5"), r"expected the columns ID, .* \(25 columns\)"),
+        (CREDIT, clients().replace(b"\n2,", b"\ntwo,"), "expected whole numbers, got .* in column ID"),
+        (CREDIT, b"<html>please log in</html>", r"expected the columns ID, .* \(1 columns\)"),
+        (CREDIT, b"", "No columns to parse"),
+        (GERMAN, loans(LOANS[:1]), "expected 1,000 rows with digest .* got 1 with"),
+        (GERMAN, loans([LOANS[0].replace("1169", "1170"), LOANS[1]]), "digest .* got 2 with"),
+        (GERMAN, loans([LOANS[0] + " 3", LOANS[1]]), r"expected rows of 21 values, got \[21, 22\]"),
+        (GERMAN, b"<html>please log in</html>", r"expected rows of 21 values, got \[3\]"),
+        (GERMAN, b"", "expected rows of 21 values, got no row"),
+    ],
+)
+def test_a_credit_table_that_is_none(small_tables, cache, name, data, message):
+    small_tables(name, data)
+    with pytest.raises(downloads.DownloadError, match=message):
+        downloads.fetch(name)
+    assert left_behind(cache) == []
+
+
+@pytest.mark.parametrize(("name", "data"), [(CREDIT, clients()), (GERMAN, loans())])
+def test_a_credit_table_cut_on_its_way(small_tables, cache, name, data):
+    small_tables(name, data, "/archive_truncated")
+    with pytest.raises(downloads.DownloadError, match="expected the whole file, got a part"):
+        downloads.fetch(name)
+    assert left_behind(cache) == []
+
+
+def test_the_copies_used_here_are_not_called_official(full_data):
+    for name in (CREDIT, GERMAN):
+        assert downloads.find(name) is not None
+        assert downloads.RESOURCES[name].sha256 is None
+        assert "not UCI's" in downloads.describe(name)

@@ -1,6 +1,7 @@
 from . import (
     backbones,
     cache,
+    credit,
     curve,
     datasets,
     downloads,
@@ -29,6 +30,7 @@ __all__ = [
     "backbones",
     "cache",
     "confident_mistakes",
+    "credit",
     "curve",
     "cut_points",
     "datasets",

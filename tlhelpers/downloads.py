@@ -28,7 +28,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -36,6 +36,9 @@ import numpy.typing as npt
 
 from tlhelpers import cache
 from tlhelpers._errors import unknown_name
+
+if TYPE_CHECKING:  # only two tables need it at run time
+    import pandas as pd
 
 __all__ = ["RESOURCES", "DownloadError", "Resource", "data_folder", "describe", "fetch", "find"]
 
@@ -394,6 +397,146 @@ def _check_pneumonia(path: Path) -> None:
         warnings.warn(f"{path.name} is the official file, yet {found}", stacklevel=2)
 
 
+# SHA-256 over the rows in the order of their ID, or sorted: what a copy's header and line ends leave alone.
+# (clients, defaults, digest)
+_CREDIT = (
+    30_000,
+    6_636,
+    "7d0c12ad5a87c1ba4b09d18a85664be31614e173fe5fb6feca9bfb568e3f6749",
+)
+_GERMAN = "ec88cf5ad21f59e2557dc4be5755a8e1126dc7a1f519839459bfcf0dc4f4ffdf"
+_UCI = "https://archive.ics.uci.edu/static/public"
+
+_MONTHS = range(1, 7)
+_CREDIT_COLUMNS = [
+    *("ID", "LIMIT_BAL", "SEX", "EDUCATION", "MARRIAGE", "AGE"),
+    *("PAY_0", "PAY_2", "PAY_3", "PAY_4", "PAY_5", "PAY_6"),
+    *(f"BILL_AMT{month}" for month in _MONTHS),
+    *(f"PAY_AMT{month}" for month in _MONTHS),
+    "default",
+]
+_GERMAN_COLUMNS = [
+    *("checking", "duration", "history", "purpose", "amount", "savings", "employment"),
+    *("installment_rate", "status_sex", "debtors", "residence", "property", "age", "other_plans"),
+    *("housing", "credits", "job", "dependents", "telephone", "foreign", "default"),
+]
+
+
+def credit_table(path: Path) -> pd.DataFrame:
+    """Read the table of credit-card clients under the names of its makers, whatever its header says.
+
+    UCI's own CSV file calls the columns ID, X1 to X23 and Y; other copies use the makers' names. Both have
+    them in the makers' order.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        A CSV file with a header and 25 columns of whole numbers.
+
+    Returns
+    -------
+    pandas.DataFrame
+        int64 (30000, 24), index "ID" in order; the label is "default" (1) or not (0).
+
+    Raises
+    ------
+    ValueError
+        The columns are others, or hold something else than whole numbers.
+
+    Examples
+    --------
+    >>> table = credit_table(fetch("default_of_credit_card_clients.csv"))  # doctest: +SKIP
+    >>> table.shape, int(table["default"].sum())  # doctest: +SKIP
+    ((30000, 24), 6636)
+    """
+    import pandas as pd
+
+    table = pd.read_csv(path, low_memory=False)
+    names = list(table.columns)
+    numbered = ["ID", *(f"X{i}" for i in range(1, 24)), "Y"]
+    if names != numbered and [name.upper() for name in names[:-1]] != _CREDIT_COLUMNS[:-1]:
+        raise ValueError(
+            f"expected the columns {', '.join(_CREDIT_COLUMNS[:3])}, ... or ID, X1, ..., Y; got "
+            f"{', '.join(names[:3])}, ... ({len(names)} columns)"
+        )
+    table.columns = pd.Index(_CREDIT_COLUMNS)
+    wrong = [name for name in table if not pd.api.types.is_integer_dtype(table[name])]
+    if wrong:
+        raise ValueError(f"expected whole numbers, got {table[wrong[0]].dtype} in column {wrong[0]}")
+    return table.astype("int64").sort_values("ID").set_index("ID")
+
+
+def _check_credit(path: Path) -> None:
+    """Compare the whole content with the one known."""
+    table = credit_table(path)
+    clients, defaults, expected = _CREDIT
+    if (len(table), table["default"].sum()) != (clients, defaults):
+        raise ValueError(
+            f"expected {clients:,} clients and {defaults:,} defaults, got {len(table):,} and "
+            f"{table['default'].sum():,}"
+        )
+    digest = hashlib.sha256(table.reset_index().to_numpy("<i8").tobytes()).hexdigest()
+    if digest != expected:
+        raise ValueError(f"expected rows with digest {expected[:16]}..., got {digest[:16]}...")
+
+
+def german_table(path: Path) -> pd.DataFrame:
+    """Read the German credit table, as UCI's CSV file or as the original file without a header.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        21 columns, separated by commas (with a header) or by blanks (without).
+
+    Returns
+    -------
+    pandas.DataFrame
+        (1000, 21), sorted by content, so that both files give the same; numbers are int64, codes text; the
+        label is "default" (1, a bad risk) or not (0).
+
+    Raises
+    ------
+    ValueError
+        There are no 21 columns, or the last holds something else than 1 and 2.
+
+    Examples
+    --------
+    >>> table = german_table(fetch("german_credit.csv"))  # doctest: +SKIP
+    >>> table.shape, int(table["default"].sum())  # doctest: +SKIP
+    ((1000, 21), 300)
+    """
+    import pandas as pd
+
+    rows = _german_rows(path)
+    table = pd.DataFrame([row.split() for row in rows], columns=_GERMAN_COLUMNS)
+    for name in table:
+        if table[name].str.fullmatch(r"\d+").all():
+            table[name] = table[name].astype("int64")
+    if not table["default"].isin([1, 2]).all():
+        raise ValueError("expected 1 (good) or 2 (bad) in the last column, got something else")
+    return table.assign(default=table["default"] - 1)
+
+
+def _german_rows(path: Path) -> list[str]:
+    rows = [line.replace(",", " ").split() for line in path.read_text("utf-8").splitlines() if line.strip()]
+    if rows and rows[0][-1] == "class":
+        rows = rows[1:]
+    lengths = {len(row) for row in rows}
+    if lengths != {len(_GERMAN_COLUMNS)}:
+        raise ValueError(f"expected rows of {len(_GERMAN_COLUMNS)} values, got {sorted(lengths) or 'no row'}")
+    return sorted(" ".join(row) for row in rows)
+
+
+def _check_german(path: Path) -> None:
+    """Compare the rows with those known, in any order."""
+    rows = _german_rows(path)
+    digest = hashlib.sha256("\n".join(rows).encode()).hexdigest()
+    if digest != _GERMAN:
+        raise ValueError(
+            f"expected 1,000 rows with digest {_GERMAN[:16]}..., got {len(rows):,} with {digest[:16]}..."
+        )
+
+
 _KERAS = "https://storage.googleapis.com/tensorflow"
 
 #: Every file that can be fetched, by name.
@@ -471,6 +614,37 @@ RESOURCES: dict[str, Resource] = {
                 ),
             },
             also=("pneumoniamnist_rebuilt.npz",),
+        ),
+        Resource(
+            filename="default_of_credit_card_clients.csv",
+            # UCI offers the makers' Excel file as well, which pandas can't read without another package.
+            urls=(f"{_UCI}/350/data.csv",),
+            check=_check_credit,
+            licence="CC BY 4.0",
+            source="I-Cheng Yeh (2009), Default of Credit Card Clients, UCI Machine Learning Repository",
+            max_bytes=6_000_000,
+            content="all 30,000 rows, in any order and under either set of column names,",
+            variants={
+                "064a95ce6173ae2a69f186fa0ce5e6ea2e88e9dac097aee4ea2d712109082d03": (
+                    "not UCI's own file: the same rows with the makers' column names"
+                ),
+            },
+            also=("credit_default_taiwan.csv",),
+        ),
+        Resource(
+            filename="german_credit.csv",
+            urls=(f"{_UCI}/144/data.csv",),
+            check=_check_german,
+            licence="CC BY 4.0",
+            source="Hans Hofmann (1994), Statlog (German Credit Data), UCI Machine Learning Repository",
+            max_bytes=500_000,
+            content="all 1,000 rows, in any order, with or without a header,",
+            variants={
+                "b21f3d81db8071257d5ff1deaeba1fd4303b62712e6fcc9715c7a86202cb5871": (
+                    "the original german.data, not UCI's CSV file: the same rows without a header"
+                ),
+            },
+            also=("german.data",),
         ),
     )
 }

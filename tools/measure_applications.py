@@ -15,6 +15,7 @@ KEYS = ("domain", "method", "labels", "seed")
 DOMAINS: dict[str, ModuleType] = {
     "flowers": tl.flowers,
     "xrays": tl.xrays,
+    "credit": tl.credit,
 }
 """Modules with `METRIC`, `METHODS`, `SIZES` and `measure`."""
 
