@@ -12,7 +12,7 @@ import tlhelpers as tl
 
 SEEDS = (0, 1, 2)
 KEYS = ("domain", "method", "labels", "seed")
-DOMAINS: dict[str, ModuleType] = {}
+DOMAINS: dict[str, ModuleType] = {"sentiment": tl.sentiment}
 """Modules with `METRIC`, `METHODS`, `SIZES` and `measure`."""
 
 
