@@ -722,6 +722,7 @@ RESOURCES: dict[str, Resource] = {
             licence="PDDL 1.0",
             source="GloVe 6B, Jeffrey Pennington, Richard Socher and Christopher Manning (2014)",
             max_bytes=900_000_000,
+            size=862_182_613,
             content="form of the 5,000 most frequent words' vectors of 50 numbers",
             variants={
                 "11489e65be581a8315d48ba2efa55067c9216359d11390d3337a292780274517": (
