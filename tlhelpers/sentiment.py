@@ -44,6 +44,8 @@ __all__ = [
     "Fitted",
     "Reviews",
     "check_one",
+    "draw",
+    "encode_domain",
     "fit",
     "load",
     "measure",
