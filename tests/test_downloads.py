@@ -8,6 +8,7 @@ import dataclasses
 import errno
 import hashlib
 import io
+import json
 import re
 import subprocess
 import sys
@@ -823,6 +824,193 @@ def test_official_xrays_that_are_not_those_known_are_taken_with_a_warning(mirror
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert downloads.describe(XRAYS).endswith("..., the official file")
+
+
+# -- sentences, word vectors, a sentence encoder --------------------------------------------------
+
+RT, UCI, GLOVE = "rt-polaritydata.tar.gz", "sentiment_labelled_sentences.zip", "glove.6B.zip"
+RT_FILES = {"rt-polarity.neg": b"dull\nbad caf\xe9 \n", "rt-polarity.pos": b"fine \x85 really\n\ngood\n"}
+UCI_FILES = {
+    f"{name}_labelled.txt": f"{name} is good\t1\nbad {name}\t0\n".encode()
+    for name in ("amazon_cells", "imdb", "yelp")
+}
+
+
+def zipped(members: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def few_sentences(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two lines in each file, and their digests."""
+    for name, files in ((RT, RT_FILES), (UCI, UCI_FILES)):
+        names, _, encoding, _ = downloads._REVIEWS[name]
+        lines = [
+            line.strip()
+            for file in names
+            for line in files[file].decode(encoding).split("\n")
+            if line.strip()
+        ]
+        digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        monkeypatch.setitem(downloads._REVIEWS, name, (names, 2, encoding, digest))
+
+
+@pytest.fixture
+def offer(server: Server, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Serve bytes in the place of a resource's official address."""
+
+    def offer(name: str, archive: bytes, path: str = "/archive") -> None:
+        server.archive = archive
+        resource = dataclasses.replace(downloads.RESOURCES[name], urls=(server.url(path),))
+        monkeypatch.setitem(downloads.RESOURCES, name, resource)
+
+    return offer
+
+
+def official(name: str, **changes: bytes | None) -> bytes:
+    """The archive as its makers pack it: in a folder, with other files."""
+    files = {**(RT_FILES if name == RT else UCI_FILES), **changes}
+    kept = {f"a folder/{file}": data for file, data in files.items() if data is not None}
+    if name == RT:
+        return tgz({"rt-polaritydata.README.1.0.txt": b"read me", **kept})
+    return zipped({"__MACOSX/a folder/imdb_labelled.txt": b"junk", "a folder/readme.txt": b"read me", **kept})
+
+
+@pytest.mark.usefixtures("few_sentences")
+@pytest.mark.parametrize("name", [RT, UCI])
+def test_sentences_from_the_official_archive_and_from_loose_files(offer, cache, mirror, name):
+    offer(name, official(name))
+    path = downloads.fetch(name)
+    assert path == cache / name
+    lines = downloads.review_lines(name, path)
+    if name == RT:
+        assert lines == {
+            "rt-polarity.neg": ("dull", "bad café"),
+            "rt-polarity.pos": ("fine \x85 really", "good"),
+        }
+    also = mirror / downloads.RESOURCES[name].also[0]
+    also.parent.mkdir(exist_ok=True)
+    for file, data in (RT_FILES if name == RT else UCI_FILES).items():
+        (also.parent / file).write_bytes(data)
+    assert downloads.fetch(name) == also
+    assert downloads.review_lines(name, also) == lines
+
+
+@pytest.mark.usefixtures("few_sentences")
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        (RT, {"rt-polarity.neg": None}, "expected rt-polarity.neg, rt-polarity.pos, got no rt-polarity.neg"),
+        (RT, {"rt-polarity.neg": b"dull\n"}, "expected 2 lines in rt-polarity.neg, got 1"),
+        (RT, {"rt-polarity.neg": b"dull\nworse\n"}, "expected the sentences with digest"),
+        (RT, {"rt-polarity.neg": bytes(3_000_000)}, "expected at most 2,000,000 bytes in rt-polarity.neg"),
+        (UCI, {"imdb_labelled.txt": None}, "got no imdb_labelled.txt"),
+        (UCI, {"imdb_labelled.txt": b"\xff\n"}, "can't decode byte 0xff"),
+        (UCI, {"imdb_labelled.txt": b"good\t0\nbad\t0\n"}, "expected the sentences with digest"),
+        (
+            UCI,
+            {"imdb_labelled.txt": bytes(3_000_000)},
+            "expected at most 2,000,000 bytes in imdb_labelled.txt",
+        ),
+    ],
+)
+def test_an_archive_of_other_sentences(offer, cache, name, changes, message):
+    offer(name, official(name, **changes))
+    with pytest.raises(downloads.DownloadError, match=message):
+        downloads.fetch(name)
+    assert left_behind(cache) == []
+
+
+@pytest.mark.parametrize("name", [RT, UCI, GLOVE])
+def test_sentences_and_vectors_cut_on_their_way(offer, cache, name):
+    offer(name, official(name) if name != GLOVE else zipped({"glove.6B.50d.txt": b"x"}), "/archive_truncated")
+    with pytest.raises(downloads.DownloadError, match="can't be downloaded"):
+        downloads.fetch(name)
+    assert left_behind(cache) == []
+
+
+def test_one_of_two_loose_files_is_not_enough(mirror):
+    (mirror / "rt-polarity.pos").write_bytes(b"good\n" * 5331)
+    with pytest.raises(downloads.DownloadError, match=r"rt-polarity.pos: .* got no rt-polarity.neg"):
+        downloads.fetch(RT)
+
+
+def glove(
+    rows: int = 6, numbers: int = 50, words: tuple[str, ...] = ("the", ",", ".", "caf\u00e9", "of", "to")
+) -> str:
+    return "".join(f"{word} {' '.join(['0.5'] * numbers)}\n" for word in words[:rows])
+
+
+@pytest.fixture
+def four_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(downloads, "WORD_VECTORS", 4)
+
+
+@pytest.mark.usefixtures("four_words")
+def test_word_vectors_of_either_file_are_the_first(offer, mirror, capfd):
+    offer(GLOVE, zipped({"glove.6B.50d.txt": glove().encode(), "glove.6B.300d.txt": b"not read"}))
+    words, vectors = downloads.word_vectors(downloads.fetch(GLOVE))
+    assert "glove.6B.zip: about 862 MB will be downloaded from" in capfd.readouterr().err
+    assert words == ("the", ",", ".", "caf\u00e9")
+    assert (vectors.dtype, vectors.shape) == (np.float32, (4, 50))
+    small = {line.split()[0]: [float(x) for x in line.split()[1:]] for line in glove().splitlines()}
+    (mirror / "glove-50d-5k.json").write_text(json.dumps(small))
+    again, same = downloads.word_vectors(downloads.fetch(GLOVE))
+    assert again == words
+    np.testing.assert_array_equal(same, vectors)
+
+
+@pytest.mark.usefixtures("four_words")
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (glove(rows=3), "expected 4 words, got 3"),
+        (glove(numbers=49), "expected 50 finite numbers for each word, got others for 'the'"),
+        (glove().replace("0.5", "nan"), "expected 50 finite numbers"),
+        (glove().replace("the", "eht"), "expected words by frequency"),
+        (glove(words=("the", ",", ".", "the")), "expected words by frequency"),
+    ],
+)
+def test_word_vectors_that_are_none(offer, cache, text, message):
+    offer(GLOVE, zipped({"glove.6B.50d.txt": text.encode()}))
+    with pytest.raises(downloads.DownloadError, match=message):
+        downloads.fetch(GLOVE)
+    assert left_behind(cache) == []
+
+
+MINILM = "all-MiniLM-L6-v2"
+
+
+def test_a_name_with_a_folder_is_kept_in_that_folder(offer, cache):
+    config = json.dumps({**downloads._MINILM_CONFIG, "more": 1}).encode()
+    offer(f"{MINILM}/config.json", config)
+    path = downloads.fetch(f"{MINILM}/config.json")
+    assert path == cache / MINILM / "config.json"
+    assert path.read_bytes() == config
+    assert downloads.find(f"{MINILM}/config.json") == path
+    assert [each.name for each in (cache / MINILM).iterdir()] == ["config.json"]
+
+
+@pytest.mark.parametrize(
+    ("file", "body", "message"),
+    [
+        ("config.json", b'{"model_type": "gpt2"}', "expected model_type to be 'bert', got 'gpt2'"),
+        ("config.json", b"<html>", "wrong content"),
+        ("vocab.txt", b"[PAD]\n[UNK]\n", "expected 30,522 tokens with digest .* got 2"),
+        ("model.safetensors", bytes(100), "expected sha256 53aa51172d142c89"),
+    ],
+)
+def test_an_encoder_of_other_content(offer, cache, file, body, message, capfd):
+    offer(f"{MINILM}/{file}", body)
+    with pytest.raises(downloads.DownloadError, match=message):
+        downloads.fetch(f"{MINILM}/{file}")
+    assert not list(cache.rglob(file))
+    announced = "model.safetensors: about 91 MB will be downloaded" in capfd.readouterr().err
+    assert announced == (file == "model.safetensors")
 
 
 @pytest.mark.parametrize("name", list(downloads.RESOURCES))

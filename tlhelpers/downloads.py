@@ -15,6 +15,7 @@ import contextlib
 import csv
 import functools
 import hashlib
+import json
 import importlib.resources
 import io
 import os
@@ -537,7 +538,200 @@ def _check_german(path: Path) -> None:
         )
 
 
+# SHA-256 of the official weights, and over the tokens of the vocabulary, one a line.
+_MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+_MINILM_TOKENS = (30_522, "0f052197aac305fe42f378b5c61554b7bacb34b8be4af83fec2cfdcdffbc9973")
+_MINILM_CONFIG = {
+    "model_type": "bert",
+    "hidden_act": "gelu",
+    "hidden_size": 384,
+    "intermediate_size": 1536,
+    "layer_norm_eps": 1e-12,
+    "max_position_embeddings": 512,
+    "num_attention_heads": 12,
+    "num_hidden_layers": 6,
+    "pad_token_id": 0,
+    "type_vocab_size": 2,
+    "vocab_size": 30_522,
+}
+
+
+def _check_minilm_weights(path: Path) -> None:
+    if (digest := _digest(path)) != _MINILM_SHA256:
+        raise ValueError(f"expected sha256 {_MINILM_SHA256[:16]}..., got {digest[:16]}...")
+
+
+def _check_minilm_vocabulary(path: Path) -> None:
+    tokens = path.read_text(encoding="utf-8").split()
+    digest = hashlib.sha256("\n".join(tokens).encode()).hexdigest()
+    if (len(tokens), digest) != _MINILM_TOKENS:
+        raise ValueError(
+            f"expected {_MINILM_TOKENS[0]:,} tokens with digest {_MINILM_TOKENS[1][:16]}..., got "
+            f"{len(tokens):,} with {digest[:16]}..."
+        )
+
+
+def _check_minilm_config(path: Path) -> None:
+    config = json.loads(path.read_text(encoding="utf-8"))
+    for key, expected in _MINILM_CONFIG.items():
+        if config.get(key) != expected:
+            raise ValueError(f"expected {key} to be {expected!r}, got {config.get(key)!r}")
+
+
+Lines = dict[str, tuple[str, ...]]
+"""By file name: its lines that are not empty, without space at their ends."""
+
+# Names, number of lines, encoding, and SHA-256 over the lines of all files.
+_REVIEWS: dict[str, tuple[tuple[str, ...], int, str, str]] = {
+    "rt-polaritydata.tar.gz": (
+        ("rt-polarity.neg", "rt-polarity.pos"),
+        5331,
+        "latin-1",
+        "11f8ef6ceb60151aaa89278ef76fa1be250913e886c3ff83be41bc0b1f6a7475",
+    ),
+    "sentiment_labelled_sentences.zip": (
+        ("amazon_cells_labelled.txt", "imdb_labelled.txt", "yelp_labelled.txt"),
+        1000,
+        "utf-8",
+        "d493dbfa7ee92627c83c157f945efdf5ec02a2ee78a999bf023ae9d1d25a7cba",
+    ),
+}
+
+
+def review_lines(name: str, path: Path) -> Lines:
+    """Read the files of one of the two collections of review sentences, packed or not.
+
+    Parameters
+    ----------
+    name : str
+        "rt-polaritydata.tar.gz" or "sentiment_labelled_sentences.zip".
+    path : pathlib.Path
+        The official archive; or one of its files, with the others beside it.
+
+    Returns
+    -------
+    dict of str to tuple of str
+        By file name: its lines that are not empty, without space at their ends.
+
+    Raises
+    ------
+    ValueError
+        A file is missing or too large, or has another number of lines.
+
+    Examples
+    --------
+    >>> name = "sentiment_labelled_sentences.zip"
+    >>> list(review_lines(name, fetch(name)))  # doctest: +SKIP
+    ['amazon_cells_labelled.txt', 'imdb_labelled.txt', 'yelp_labelled.txt']
+    """
+    names, n, encoding, _ = _REVIEWS[name]
+    found: Lines = {}
+    for file, data in _members(path, names):
+        # By line feed alone: these files have characters that Python counts as ends of a line, too.
+        lines = tuple(line.strip() for line in data.decode(encoding).split("\n") if line.strip())
+        if len(lines) != n:
+            raise ValueError(f"expected {n:,} lines in {file}, got {len(lines):,}")
+        found[file] = lines
+    if missing := [file for file in names if file not in found]:
+        raise ValueError(f"expected {', '.join(names)}, got no {missing[0]}")
+    return {file: found[file] for file in names}
+
+
+def _members(path: Path, names: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
+    """Files of these names, wherever in an archive they lie, or beside a file that is none."""
+    most = 2_000_000  # the largest has 0.6 MB; do not unpack a bomb
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            for info in archive.infolist():
+                folder, _, file = info.filename.rpartition("/")
+                if file in names and not folder.startswith("__MACOSX"):
+                    if info.file_size > most:
+                        raise ValueError(f"expected at most {most:,} bytes in {file}, got {info.file_size:,}")
+                    yield file, archive.read(info)
+    elif tarfile.is_tarfile(path):
+        with tarfile.open(path) as tar:
+            for member in tar:
+                file = member.name.rpartition("/")[2]
+                if file in names and member.isfile():
+                    if member.size > most:
+                        raise ValueError(f"expected at most {most:,} bytes in {file}, got {member.size:,}")
+                    opened = tar.extractfile(member)
+                    yield file, opened.read() if opened is not None else b""
+    elif path.name in names:
+        for file in names:
+            if (path.parent / file).is_file():
+                yield file, (path.parent / file).read_bytes()
+    else:
+        raise ValueError("expected an archive, got none")
+
+
+def _check_reviews(name: str) -> Callable[[Path], None]:
+    def check(path: Path) -> None:
+        lines = review_lines(name, path)
+        digest = hashlib.sha256("\n".join(line for each in lines.values() for line in each).encode())
+        if digest.hexdigest() != _REVIEWS[name][3]:
+            raise ValueError(
+                f"expected the sentences with digest {_REVIEWS[name][3][:16]}..., got "
+                f"{digest.hexdigest()[:16]}..."
+            )
+
+    return check
+
+
+WORD_VECTORS = 5_000
+"""How many word vectors are read: those of the most frequent words."""
+
+
+def word_vectors(path: Path) -> tuple[tuple[str, ...], npt.NDArray[np.float32]]:
+    """Read the vectors of the most frequent words from GloVe's archive, or from the small JSON file.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        ``glove.6B.zip``, of which only the beginning of ``glove.6B.50d.txt`` is unpacked, or a JSON file of
+        a list of numbers by word.
+
+    Returns
+    -------
+    tuple of str, numpy.ndarray
+        `WORD_VECTORS` words, the most frequent first, and float32 (words, 50).
+
+    Raises
+    ------
+    ValueError
+        The file is too short, or a row is no word with 50 finite numbers.
+
+    Examples
+    --------
+    >>> words, vectors = word_vectors(fetch("glove.6B.zip"))  # doctest: +SKIP
+    >>> words[:3], vectors.shape  # doctest: +SKIP
+    (('the', ',', '.'), (5000, 50))
+    """
+    rows: list[tuple[str, list[float]]]
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive, archive.open("glove.6B.50d.txt") as file:
+            parts = [file.readline(10_000).decode("utf-8").split() for _ in range(WORD_VECTORS)]
+        rows = [(part[0], [float(number) for number in part[1:]]) for part in parts if part]
+    else:
+        rows = list(json.loads(path.read_text(encoding="utf-8")).items())[:WORD_VECTORS]
+    if len(rows) < WORD_VECTORS:
+        raise ValueError(f"expected {WORD_VECTORS:,} words, got {len(rows):,}")
+    words = tuple(word for word, _ in rows)
+    wrong = [word for word, numbers in rows if len(numbers) != 50 or not np.isfinite(numbers).all()]
+    if wrong:
+        raise ValueError(f"expected 50 finite numbers for each word, got others for {wrong[0]!r}")
+    if words[:3] != ("the", ",", ".") or len(set(words)) < len(words):
+        raise ValueError(f"expected words by frequency, 'the', ',' and '.' first, got {words[:3]}")
+    return words, np.array([numbers for _, numbers in rows], np.float32)
+
+
+def _check_word_vectors(path: Path) -> None:
+    word_vectors(path)
+
+
 _KERAS = "https://storage.googleapis.com/tensorflow"
+_MINILM = "https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2/resolve/main"
+_MINILM_SOURCE = "all-MiniLM-L6-v2, by the sentence-transformers project"
 
 #: Every file that can be fetched, by name.
 RESOURCES: dict[str, Resource] = {
@@ -645,6 +839,71 @@ RESOURCES: dict[str, Resource] = {
                 ),
             },
             also=("german.data",),
+        ),
+        Resource(
+            filename="all-MiniLM-L6-v2/model.safetensors",
+            urls=(f"{_MINILM}/model.safetensors",),
+            check=_check_minilm_weights,
+            licence="Apache-2.0",
+            source=_MINILM_SOURCE,
+            max_bytes=100_000_000,
+            content="every byte",
+            sha256=_MINILM_SHA256,
+            size=90_868_376,
+        ),
+        Resource(
+            filename="all-MiniLM-L6-v2/vocab.txt",
+            urls=(f"{_MINILM}/vocab.txt",),
+            check=_check_minilm_vocabulary,
+            licence="Apache-2.0",
+            source=_MINILM_SOURCE,
+            max_bytes=1_000_000,
+            content="every token",
+        ),
+        Resource(
+            filename="all-MiniLM-L6-v2/config.json",
+            urls=(f"{_MINILM}/config.json",),
+            check=_check_minilm_config,
+            licence="Apache-2.0",
+            source=_MINILM_SOURCE,
+            max_bytes=100_000,
+            content="the numbers that make the network",
+        ),
+        Resource(
+            filename="rt-polaritydata.tar.gz",
+            urls=("https://www.cs.cornell.edu/people/pabo/movie-review-data/rt-polaritydata.tar.gz",),
+            check=_check_reviews("rt-polaritydata.tar.gz"),
+            licence="unstated; used here and not passed on",
+            source="sentence polarity dataset v1.0, Bo Pang and Lillian Lee (2005), Cornell University",
+            max_bytes=3_000_000,
+            content="all sentences",
+            also=("rt-polarity.pos",),
+        ),
+        Resource(
+            filename="sentiment_labelled_sentences.zip",
+            urls=("https://archive.ics.uci.edu/static/public/331/sentiment+labelled+sentences.zip",),
+            check=_check_reviews("sentiment_labelled_sentences.zip"),
+            licence="CC BY 4.0",
+            source="Sentiment Labelled Sentences, Dimitrios Kotzias et al. (2015), UCI",
+            max_bytes=1_000_000,
+            content="all sentences and labels",
+            also=("sentiment_labelled/amazon_cells_labelled.txt",),
+        ),
+        Resource(
+            filename="glove.6B.zip",
+            urls=("https://nlp.stanford.edu/data/glove.6B.zip",),
+            check=_check_word_vectors,
+            licence="PDDL 1.0",
+            source="GloVe 6B, Jeffrey Pennington, Richard Socher and Christopher Manning (2014)",
+            max_bytes=900_000_000,
+            size=862_182_613,
+            content="form of the 5,000 most frequent words' vectors of 50 numbers",
+            variants={
+                "11489e65be581a8315d48ba2efa55067c9216359d11390d3337a292780274517": (
+                    "not the official file: the vectors of 5,000 frequent words, rounded"
+                ),
+            },
+            also=("glove-50d-5k.json",),
         ),
     )
 }

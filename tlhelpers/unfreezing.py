@@ -136,6 +136,19 @@ class GroupAdam(keras.optimizers.Adam):  # type: ignore[misc]
         )
 
 
+def balanced(given: npt.NDArray[np.int64], labels: int, *, seed: int) -> npt.NDArray[np.int64]:
+    """Positions of so many examples, equally many of each class; see `draw`."""
+    rng = np.random.default_rng(seed)
+    classes, counts = np.unique(given, return_counts=True)
+    each, left = divmod(labels, len(classes))
+    if left or not 0 < each <= counts.min():
+        raise ValueError(
+            f"labels: expected a multiple of {len(classes)} classes, from {len(classes)} to "
+            f"{len(classes) * counts.min()} (the smallest class has {counts.min()}), got {labels}."
+        )
+    return np.concatenate([rng.permutation(np.flatnonzero(given == c))[:each] for c in classes])
+
+
 def draw(train: datasets.Split, labels: int, *, seed: int) -> datasets.Split:
     """So many labelled images, equally many of each class.
 
@@ -169,15 +182,7 @@ def draw(train: datasets.Split, labels: int, *, seed: int) -> datasets.Split:
     >>> np.bincount(few.labels).tolist()
     [3, 3, 3, 3, 3, 3, 3, 3, 3, 3]
     """
-    rng = np.random.default_rng(seed)
-    classes, counts = np.unique(train.labels, return_counts=True)
-    each, left = divmod(labels, len(classes))
-    if left or not 0 < each <= counts.min():
-        raise ValueError(
-            f"labels: expected a multiple of {len(classes)} classes, from {len(classes)} to "
-            f"{len(classes) * counts.min()} (the smallest class has {counts.min()} images), got {labels}."
-        )
-    rows = np.concatenate([rng.permutation(np.flatnonzero(train.labels == c))[:each] for c in classes])
+    rows = balanced(train.labels, labels, seed=seed)
     return datasets.Split(train.images[rows], train.labels[rows], train.indices[rows])
 
 

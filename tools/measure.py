@@ -20,6 +20,7 @@ import measure_curve
 import measure_ladder
 import measure_limits
 import measure_readouts
+import measure_sentences
 import measure_unfreezing
 import pandas as pd
 
@@ -36,6 +37,7 @@ STUDIES: dict[str, ModuleType] = {
     "limits": measure_limits,
     "unfreezing": measure_unfreezing,
     "applications": measure_applications,
+    "sentences": measure_sentences,
 }
 """Tables of which each row is measured by itself: modules with `KEYS`, `wanted` and `run`."""
 SEEDS = (0, 1, 2)

@@ -14,6 +14,7 @@ SEEDS = (0, 1, 2)
 KEYS = ("domain", "method", "labels", "seed")
 DOMAINS: dict[str, ModuleType] = {
     "flowers": tl.flowers,
+    "sentiment": tl.sentiment,
     "xrays": tl.xrays,
     "credit": tl.credit,
 }

@@ -1,0 +1,161 @@
+"""The sentence encoder: one tensor at each cut, padding that changes nothing, text that can't be encoded."""
+
+import sys
+import warnings
+
+import keras
+import numpy as np
+import pytest
+
+import tlhelpers as tl
+from tlhelpers import downloads, encoders
+
+keras_hub = pytest.importorskip("keras_hub", reason="needs the extra 'text'")
+
+SHORT, LONG = "the soup is good", "our waiter was useless and i find the table looks ugly in the ending"
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return encoders.load_encoder("tiny")
+
+
+def plain_mean(backbone, token_ids):
+    """The definition: the backbone as its makers wrote it, then the mean over the tokens."""
+    real = (token_ids != 0).astype("int32")
+    states = backbone.predict(
+        {"token_ids": token_ids, "segment_ids": 0 * token_ids, "padding_mask": real}, verbose=0
+    )["sequence_output"]
+    return (states * real[..., None]).sum(axis=1) / real.sum(axis=1, keepdims=True)
+
+
+def test_it_computes_what_the_backbone_does(tiny):
+    keras.utils.set_random_seed(0)
+    backbone = keras_hub.models.BertBackbone(
+        vocabulary_size=5 + len(tl.sentiment.STAND_IN_WORDS),
+        num_layers=2,
+        num_heads=2,
+        hidden_dim=32,
+        intermediate_dim=64,
+        dropout=0.0,
+        max_sequence_length=64,
+    )
+    token_ids = tiny.tokenize([SHORT, LONG], length=24)
+    expected = plain_mean(backbone, token_ids)
+    np.testing.assert_allclose(tiny.model.predict(token_ids, verbose=0), expected, atol=1e-5)
+    np.testing.assert_allclose(encoders.pooled_blocks(tiny, [SHORT, LONG])[:, -1], expected, atol=1e-5)
+
+
+def test_each_block_is_a_cut_point_and_the_parts_make_the_whole(tiny):
+    assert tl.cut_points(tiny.model) == ["embeddings", *tiny.blocks]
+    token_ids = tiny.tokenize([SHORT, LONG], length=24)
+    whole = tiny.model.predict(token_ids, verbose=0)
+    for at in ("embeddings", *tiny.blocks):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # nothing after the cut trains
+            prefix, suffix = tl.split(tiny.model, at=at)
+        np.testing.assert_allclose(
+            suffix.predict(tl.precompute(prefix, token_ids), verbose=0), whole, atol=1e-6
+        )
+
+
+def test_padding_changes_nothing(tiny):
+    narrow, wide = (tiny.model.predict(tiny.tokenize([SHORT], length=n), verbose=0) for n in (6, 40))
+    np.testing.assert_allclose(narrow, wide, atol=1e-6)
+    alone = encoders.pooled_blocks(tiny, [SHORT])
+    np.testing.assert_allclose(encoders.pooled_blocks(tiny, [LONG, SHORT])[1:], alone, atol=1e-6)
+
+
+def test_the_last_block_trains_through_the_cache_and_the_rest_stays():
+    encoder = encoders.load_encoder("tiny")
+    head = keras.layers.Dense(1, activation="sigmoid")(encoder.model.output)
+    model = keras.Model(encoder.model.input, head)
+    tl.freeze(model, train_from=encoder.blocks[1])
+    prefix, suffix = tl.split(model, at=encoder.blocks[0])
+    token_ids = encoder.tokenize([SHORT, LONG] * 4, length=24)
+    states = tl.precompute(prefix, token_ids)
+    before = encoder.model.predict(token_ids, verbose=0)
+    suffix.compile("adam", "binary_crossentropy")
+    with tl.unchanged(model):
+        suffix.fit(states, np.array([1, 0] * 4), epochs=2, verbose=0)
+    np.testing.assert_array_equal(prefix.predict(token_ids, verbose=0), np.asarray(states))
+    assert np.abs(encoder.model.predict(token_ids, verbose=0) - before).max() > 1e-4
+
+
+def test_two_loads_share_what_was_computed_once(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("TLHELPERS_CACHE", str(tmp_path))
+    for encoder in (tiny, encoders.load_encoder("tiny")):
+        encoders.pooled_blocks(encoder, [SHORT])
+    assert len(list((tmp_path / "features").glob("*.npy"))) == 1
+
+
+def test_what_is_too_long_is_cut_and_said(tiny):
+    whole = tiny.tokenize([LONG], length=30)[0]
+    with pytest.warns(UserWarning, match="1 of 2 texts are longer than 8 tokens: what goes beyond is cut"):
+        cut = tiny.tokenize([SHORT, LONG], length=8)
+    assert cut.dtype == np.int32
+    assert cut[1].tolist() == [*whole[:7], whole[whole != 0][-1]]  # and the closing token is kept
+    assert cut[0, 6:].tolist() == [0, 0]
+    with pytest.warns(UserWarning, match="1 of 1 texts are longer than 64 tokens"):
+        encoders.pooled_blocks(tiny, ["good " * 100])
+
+
+@pytest.mark.parametrize(
+    ("texts", "error", "message"),
+    [
+        ("good", TypeError, "expected a list of texts, got a single one"),
+        ([], ValueError, "expected at least one, got none"),
+        (["good", ""], ValueError, "expected at least one word in each, got an empty one at 1"),
+        (["\n\t "], ValueError, "got an empty one at 0. Leave it out"),
+        (["good", b"bad"], TypeError, r"expected text, got bytes at 1. Decode it first"),
+        ([None], TypeError, "expected text, got NoneType at 0"),
+    ],
+)
+def test_what_is_no_text_is_refused(tiny, texts, error, message):
+    for encode in (lambda: tiny.tokenize(texts, length=8), lambda: encoders.embed(tiny, texts)):
+        with pytest.raises(error, match=message):
+            encode()
+
+
+@pytest.mark.parametrize("length", [1, 65])
+def test_a_length_it_has_no_positions_for(tiny, length):
+    with pytest.raises(ValueError, match=f"expected 2 to 64 tokens, got {length}"):
+        tiny.tokenize([SHORT], length=length)
+
+
+def test_unknown_words_and_signs_are_encoded_all_the_same(tiny):
+    assert np.isfinite(encoders.embed(tiny, ["Ünïcode \U0001f600 \x96 zzz"])).all()
+
+
+def test_words_that_say_what_is_missing(monkeypatch):
+    with pytest.raises(LookupError, match="unknown encoder 'minilm'"):
+        encoders.load_encoder("minilm")
+    monkeypatch.setitem(sys.modules, "keras_hub", None)
+    with pytest.raises(ModuleNotFoundError, match=r"need keras_hub, .* pip install -e '.\[text\]'"):
+        encoders.load_encoder("tiny")
+
+
+def test_files_in_two_folders_are_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        downloads, "fetch", lambda name: tmp_path / ("a" if "vocab" in name else "b") / name.split("/")[1]
+    )
+    with pytest.raises(downloads.DownloadError, match=r"in one folder, got .*a and .*b"):
+        encoders.load_encoder()
+
+
+def test_the_real_encoder_is_its_makers(full_data):
+    folder = full_data / encoders.MINILM
+    if not folder.is_dir():
+        pytest.skip(f"needs {encoders.MINILM} in TLHELPERS_DATA")
+    encoder = encoders.load_encoder()
+    texts = ["The mic is great.", "Québec? I DIDN'T like it \x96 at all...", "Naïve  café"]
+    token_ids = encoder.tokenize(texts, length=24)
+    backbone = keras_hub.models.BertBackbone.from_preset(str(folder), dropout=0.0)
+    expected = plain_mean(backbone, token_ids)
+    np.testing.assert_allclose(encoders.pooled_blocks(encoder, texts)[:, -1], expected, atol=1e-5)
+    import tokenizers
+
+    official = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    official.no_padding()
+    for text, row in zip(texts, token_ids, strict=True):
+        assert official.encode(text).ids == row[row != 0].tolist()

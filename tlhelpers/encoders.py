@@ -1,0 +1,375 @@
+"""A sentence encoder of the BERT family as one Keras model that can be cut after each of its blocks.
+
+A block needs two things: the hidden states, and which positions are padding. Cut between two blocks, both
+would have to cross. Here the states at padding positions are set to zero after each block, which changes no
+other position, since attention passes padding over. So the states alone say what is padding (no real
+token's state is all zero: layer normalisation ends each block), and one tensor crosses each cut.
+"""
+
+import functools
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from . import downloads
+from ._errors import unknown_name
+from .freezing import freeze
+from .prefix import precompute
+
+__all__ = ["ENCODERS", "Encoder", "check_texts", "embed", "load_encoder", "pooled_blocks"]
+
+MINILM = "all-MiniLM-L6-v2"
+ENCODERS = (MINILM, "tiny")
+"""Names for `load_encoder`: the sentence encoder, 22.7 M parameters; and a stand-in of random weights."""
+
+LENGTHS = (16, 32, 64)
+"""Numbers of tokens that `pooled_blocks` pads sentences to, each to the least that holds it. Padding costs
+as much time as words do; what is longer than the last is cut."""
+
+
+@keras.saving.register_keras_serializable("tlhelpers")
+class PaddedBlock(keras.layers.Layer):  # type: ignore[misc]
+    """A transformer block that leaves padding, positions that are all zero, out, and zero."""
+
+    def __init__(self, block: keras.layers.Layer, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.block = block
+
+    def call(self, states: Any) -> Any:
+        """(n, length, width) to the same shape."""
+        real = _real(states)
+        return self.block(states, padding_mask=real) * keras.ops.cast(real[..., None], states.dtype)
+
+    def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """The block keeps it."""
+        return shape
+
+    def get_config(self) -> dict[str, Any]:
+        """What `tlhelpers.precompute` tells one block from another by."""
+        return {**super().get_config(), "block": keras.saving.serialize_keras_object(self.block)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "PaddedBlock":
+        """The inverse of `get_config`."""
+        return cls(keras.saving.deserialize_keras_object(config.pop("block")), **config)
+
+
+@keras.saving.register_keras_serializable("tlhelpers")
+class ZeroPadding(keras.layers.Layer):  # type: ignore[misc]
+    """States of tokens; zero where the token is padding, number 0."""
+
+    def call(self, states: Any, token_ids: Any) -> Any:
+        """(n, length, width) and (n, length) to the shape of the first."""
+        return states * keras.ops.cast(keras.ops.not_equal(token_ids, 0)[..., None], states.dtype)
+
+
+@keras.saving.register_keras_serializable("tlhelpers")
+class MeanOverTokens(keras.layers.Layer):  # type: ignore[misc]
+    """The mean of the states over all positions but padding: one vector for a sentence."""
+
+    def call(self, states: Any) -> Any:
+        """(n, length, width) to (n, width)."""
+        tokens = keras.ops.sum(keras.ops.cast(_real(states), states.dtype), axis=1)
+        return keras.ops.sum(states, axis=1) / keras.ops.maximum(tokens, 1)[:, None]
+
+
+def _real(states: Any) -> Any:
+    return keras.ops.any(keras.ops.not_equal(states, 0), axis=-1)
+
+
+@dataclass(frozen=True, eq=False)
+class Encoder:
+    """A frozen sentence encoder, and how text becomes its input.
+
+    Attributes
+    ----------
+    name : str
+        One of `ENCODERS`.
+    model : keras.Model
+        Token numbers int32 (n, length), 0 for padding, to sentence vectors float32 (n, width): the mean over
+        the tokens of the last block's states. All of it is frozen.
+    blocks : tuple of str
+        Its transformer blocks in order: the layers to cut after, or to train from.
+    words : object
+        The tokenizer, of the package tokenizers.
+    """
+
+    name: str
+    model: keras.Model
+    blocks: tuple[str, ...]
+    words: Any
+
+    def tokenize(self, texts: Sequence[str], *, length: int) -> npt.NDArray[np.int32]:
+        """Turn texts into token numbers, all of one length.
+
+        Parameters
+        ----------
+        texts
+            Not empty, each with at least one character that is no space.
+        length
+            Number of tokens, 2 or more, the opening and closing token among them. What is shorter is filled
+            up with 0; what is longer is cut, and a warning says how many were.
+
+        Returns
+        -------
+        numpy.ndarray
+            int32 (n, length).
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `check_texts`, or if `length` is less than 2 or more than the encoder has positions for.
+
+        Examples
+        --------
+        >>> import tlhelpers as tl
+        >>> tl.encoders.load_encoder("tiny").tokenize(["the soup is good"], length=8).shape
+        (1, 8)
+        """
+        check_texts(texts)
+        most = self.model.get_layer("position_embedding").sequence_length
+        if not 2 <= length <= most:
+            raise ValueError(f"length: expected 2 to {most} tokens, got {length}.")
+        # Padding and truncation are ours, so that the tokenizer has no state.
+        numbers = [each.ids for each in self.words.encode_batch(list(texts))]
+        long = sum(len(each) > length for each in numbers)
+        if long:
+            warnings.warn(
+                f"{long} of {len(numbers)} texts are longer than {length} tokens: what goes beyond is cut. "
+                "Give a greater length, or split them.",
+                stacklevel=2,
+            )
+        result = np.zeros((len(numbers), length), np.int32)
+        for row, each in zip(result, numbers, strict=True):
+            kept = each if len(each) <= length else [*each[: length - 1], each[-1]]  # keeps the closing token
+            row[: len(kept)] = kept
+        return result
+
+
+def check_texts(texts: Sequence[str]) -> None:
+    """Refuse what is no list of texts with something in each.
+
+    Parameters
+    ----------
+    texts
+        Texts to be encoded.
+
+    Raises
+    ------
+    TypeError
+        If it is a single text, or holds something else than texts, such as bytes.
+    ValueError
+        If there is none, or one of them is empty.
+
+    Examples
+    --------
+    >>> from tlhelpers import encoders
+    >>> encoders.check_texts(["good", " "])
+    Traceback (most recent call last):
+        ...
+    ValueError: texts: expected at least one word in each, got an empty one at 1. Leave it out.
+    """
+    given: object = texts
+    if isinstance(given, str | bytes):
+        raise TypeError("texts: expected a list of texts, got a single one. Put it in brackets: [text].")
+    if len(texts) == 0:
+        raise ValueError("texts: expected at least one, got none.")
+    each: Sequence[object] = texts
+    for place, text in enumerate(each):
+        if not isinstance(text, str):
+            advice = " Decode it first: text.decode('utf-8')." if isinstance(text, bytes) else ""
+            raise TypeError(f"texts: expected text, got {type(text).__name__} at {place}.{advice}")
+        if not text.strip():
+            raise ValueError(
+                f"texts: expected at least one word in each, got an empty one at {place}. Leave it out."
+            )
+
+
+def load_encoder(name: str = MINILM) -> Encoder:
+    """Load a sentence encoder as a Functional Keras model with named blocks, all of it frozen.
+
+    Parameters
+    ----------
+    name
+        One of `ENCODERS`. ``"all-MiniLM-L6-v2"`` is fetched if this machine has none (91 MB); ``"tiny"`` is
+        a network of two blocks with random weights, for trying code out without it.
+
+    Returns
+    -------
+    Encoder
+        A new one at each call, so that one may be fine-tuned and another stay as it is. Its dropout is off.
+
+    Raises
+    ------
+    LookupError
+        If no encoder goes by that name.
+    ModuleNotFoundError
+        If the extra "text" is not installed.
+    tlhelpers.downloads.DownloadError
+        If the files can't be had, or lie in different folders.
+
+    Notes
+    -----
+    Source: Wang et al., *MiniLM: Deep self-attention distillation for task-agnostic compression of
+    pre-trained Transformers*, 2020; sentence vectors as mean over tokens: Reimers and Gurevych,
+    *Sentence-BERT*, 2019. Explained in the chapter "Read sentiment".
+
+    Examples
+    --------
+    >>> import tlhelpers as tl
+    >>> encoder = tl.encoders.load_encoder("tiny")
+    >>> encoder.blocks
+    ('transformer_layer_0', 'transformer_layer_1')
+    >>> encoder.model.output_shape
+    (None, 32)
+    """
+    if name not in ENCODERS:
+        raise unknown_name("encoder", name, ENCODERS)
+    try:
+        import keras_hub  # here, since it takes seconds
+        import tokenizers
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"sentence encoders need {error.name}, which is not installed. In your clone of the "
+            "book's repository, run: pip install -e '.[text]'"
+        ) from error
+    if name == "tiny":
+        from .sentiment import STAND_IN_WORDS
+
+        specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+        vocabulary: Any = {word: number for number, word in enumerate([*specials, *STAND_IN_WORDS])}
+        keras.utils.set_random_seed(0)
+        backbone = keras_hub.models.BertBackbone(
+            vocabulary_size=len(vocabulary),
+            num_layers=2,
+            num_heads=2,
+            hidden_dim=32,
+            intermediate_dim=64,
+            dropout=0.0,
+            max_sequence_length=64,
+        )
+    else:
+        folder = _folder([f"{name}/{file}" for file in ("config.json", "model.safetensors", "vocab.txt")])
+        vocabulary = str(folder / "vocab.txt")
+        backbone = keras_hub.models.BertBackbone.from_preset(str(folder), dropout=0.0)
+    model, blocks = _single_input(backbone)
+    freeze(model)
+    return Encoder(name, model, blocks, tokenizers.BertWordPieceTokenizer(vocabulary, lowercase=True))
+
+
+def _folder(names: list[str]) -> Path:
+    paths = [downloads.fetch(name) for name in names]
+    folders = sorted({path.parent for path in paths})
+    if len(folders) > 1:
+        raise downloads.DownloadError(
+            f"expected {', '.join(names)} in one folder, got {' and '.join(map(str, folders))}; put all of "
+            "them into the folder that TLHELPERS_DATA names, or none"
+        )
+    return folders[0]
+
+
+def _single_input(backbone: keras.Model) -> tuple[keras.Model, tuple[str, ...]]:
+    """The backbone's own layers over token numbers alone; a single tensor after each block."""
+    token_ids = keras.Input((None,), dtype="int32", name="token_ids")
+    tokens = backbone.get_layer("token_embedding")(token_ids)
+    places = backbone.get_layer("position_embedding")(tokens)
+    # A second sentence would have number 1; we give one.
+    segments = backbone.get_layer("segment_embedding")(keras.ops.zeros_like(token_ids))
+    states = backbone.get_layer("embeddings_add")([tokens, places, segments])
+    states = backbone.get_layer("embeddings_layer_norm")(states)
+    states = ZeroPadding(name="embeddings")(states, token_ids)
+    blocks = [layer for layer in backbone.layers if layer.name.startswith("transformer_layer_")]
+    for block in blocks:
+        states = PaddedBlock(block, name=block.name)(states)
+    return keras.Model(token_ids, MeanOverTokens(name="mean")(states)), tuple(block.name for block in blocks)
+
+
+def pooled_blocks(encoder: Encoder, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+    """Encode sentences once: the mean over the tokens after each block, kept on disk by `precompute`.
+
+    Parameters
+    ----------
+    encoder
+        From `load_encoder`; it must be frozen.
+    texts
+        As for `Encoder.tokenize`. What is longer than the last of `LENGTHS` tokens is cut, with a warning.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 (n, number of blocks, width); the last block's are the sentence vectors.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `check_texts`, or if something in the encoder trains.
+
+    Notes
+    -----
+    Explained in the chapter "Read sentiment".
+
+    Examples
+    --------
+    >>> import tlhelpers as tl
+    >>> encoder = tl.encoders.load_encoder("tiny")
+    >>> tl.encoders.pooled_blocks(encoder, ["the soup is good", "the film is bad"]).shape
+    (2, 2, 32)
+    """
+    token_ids = encoder.tokenize(texts, length=LENGTHS[-1])
+    lengths = (token_ids != 0).sum(axis=1)
+    reader = _reader(encoder)
+    result = np.empty((len(texts), *reader.output_shape[1:]), np.float32)
+    shorter = 0
+    for length in LENGTHS:
+        rows = np.flatnonzero((lengths > shorter) & (lengths <= length))
+        if len(rows):
+            result[rows] = precompute(reader, token_ids[rows, :length], batch_size=32)
+        shorter = length
+    return result
+
+
+@functools.lru_cache(maxsize=4)
+def _reader(encoder: Encoder) -> keras.Model:
+    mean = MeanOverTokens()
+    each = [mean(encoder.model.get_layer(block).output) for block in encoder.blocks]
+    return keras.Model(encoder.model.input, keras.ops.stack(each, axis=1))
+
+
+def embed(encoder: Encoder, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+    """Sentence vectors of length one, as the encoder's makers define them: cosine is their dot product.
+
+    Parameters
+    ----------
+    encoder, texts
+        As for `pooled_blocks`.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 (n, width).
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `pooled_blocks`.
+
+    Notes
+    -----
+    Source: Reimers and Gurevych, *Sentence-BERT*, 2019. Explained in the chapter "Read sentiment".
+
+    Examples
+    --------
+    >>> import numpy as np, tlhelpers as tl
+    >>> vectors = tl.encoders.embed(tl.encoders.load_encoder("tiny"), ["the soup is good"])
+    >>> bool(np.isclose(np.linalg.norm(vectors), 1))
+    True
+    """
+    last = pooled_blocks(encoder, texts)[:, -1]
+    vectors: npt.NDArray[np.float32] = last / np.linalg.norm(last, axis=1, keepdims=True)
+    return vectors
