@@ -15,9 +15,9 @@ import contextlib
 import csv
 import functools
 import hashlib
-import json
 import importlib.resources
 import io
+import json
 import os
 import struct
 import sys
