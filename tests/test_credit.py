@@ -265,25 +265,6 @@ def test_a_row_measured_again_is_the_same_and_another_is_refused(data, monkeypat
 # -- figures -------------------------------------------------------------------------------------
 
 
-def test_the_interval_of_a_mean_is_the_textbook_one():
-    values = np.random.default_rng(0).normal(size=400)
-    low, high = credit.interval(np.mean, values)
-    half = 1.96 * values.std() / 20
-    assert low == pytest.approx(values.mean() - half, abs=0.02)
-    assert high == pytest.approx(values.mean() + half, abs=0.02)
-
-
-def test_arrays_are_resampled_together_and_undefined_draws_are_left_out():
-    a = np.arange(50.0)
-    assert credit.interval(lambda x, y: (x - y).mean(), a, a - 1) == (1.0, 1.0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        low, high = credit.interval(roc_auc_score, [1, 0, 0], [0.9, 0.1, 0.2], draws=50)
-    assert (low, high) == (1.0, 1.0)
-    with pytest.raises(ValueError, match=r"expected the same number of clients in each.* got \[2, 3\]"):
-        credit.interval(np.mean, [1, 2], [1, 2, 3])
-
-
 def test_costs():
     labels, flagged = [1, 1, 1, 0, 0], [0, 0, 1, 1, 0]
     assert credit.cost(labels, flagged) == pytest.approx((5 + 5 + 1) / 5)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from tlhelpers import evaluation
 
@@ -342,3 +344,23 @@ def test_grad_cam_refuses_what_does_not_fit(nested):
     for images in (image[:0], image[0, :, 0]):
         with pytest.raises(ValueError, match="images: expected shape"):
             evaluation.grad_cam(nested, images, at="maps")
+
+
+def test_the_interval_of_a_mean_is_the_textbook_one():
+    values = np.random.default_rng(0).normal(size=400)
+    low, high = evaluation.bootstrap_interval(np.mean, values)
+    half = 1.96 * values.std() / 20
+    assert low == pytest.approx(values.mean() - half, abs=0.02)
+    assert high == pytest.approx(values.mean() + half, abs=0.02)
+
+
+def test_arrays_are_resampled_together_and_undefined_draws_are_left_out():
+    a = np.arange(50.0)
+    assert evaluation.bootstrap_interval(lambda x, y: (x - y).mean(), a, a - 1) == (1.0, 1.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        low, high = evaluation.bootstrap_interval(roc_auc_score, [1, 0, 0], [0.9, 0.1, 0.2], draws=50)
+    assert (low, high) == (1.0, 1.0)
+    assert evaluation.bootstrap_interval(np.mean, [3.0]) == (3.0, 3.0)
+    with pytest.raises(ValueError, match=r"expected the same number of examples in each.* got \[2, 3\]"):
+        evaluation.bootstrap_interval(np.mean, [1, 2], [1, 2, 3])

@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import roc_auc_score
 
 import tlhelpers as tl
 from tlhelpers import xrays
@@ -39,26 +38,6 @@ def test_equal_scores_are_no_way_around_the_threshold():
     assert xrays.passes(labels, scores, above=above) == {"sensitivity": 0.0, "specificity": 1.0}
 
 
-def test_the_interval_is_that_of_a_share():
-    # 80 of 100: the bootstrap's standard error is sqrt(0.8 * 0.2 / 100) = 0.04. The healthy don't count.
-    labels = np.repeat([0, 1], [7, 100])
-    scores = np.r_[np.full(7, 9.0), np.zeros(20), np.ones(80)]
-    found = xrays.interval(labels, scores, lambda y, s: float(s[y == 1].mean()), draws=4000)
-    assert found == pytest.approx((0.8 - 1.96 * 0.04, 0.8 + 1.96 * 0.04), abs=0.015)
-
-
-def test_the_interval_pairs_the_columns():
-    rng = np.random.default_rng(0)
-    labels = np.repeat([0, 1], 50)
-    one = rng.normal(size=100) + labels
-    same = np.stack([one, 2 * one], axis=1)  # the same order, so the same AUC in each draw
-
-    def gain(y, s):
-        return roc_auc_score(y, s[:, 0]) - roc_auc_score(y, s[:, 1])
-
-    assert xrays.interval(labels, same, gain, draws=50) == (0.0, 0.0)
-
-
 def test_chances_move_to_another_share_of_the_sick():
     # By Bayes' rule: a finding three times as frequent among the sick, at shares of 1/2 and of 1/4.
     assert xrays.new_share([0.75], old=0.5, new=0.25) == pytest.approx([0.5])
@@ -77,7 +56,6 @@ def test_chances_move_to_another_share_of_the_sick():
         (lambda: xrays.threshold([1, 1], [0.5, 0.6]), r"expected both 0 .* and 1 .*, got \[1\]"),
         (lambda: xrays.threshold([0, 1], [0.5, 0.6], specificity=90), "share between 0 and 1, got 90"),
         (lambda: xrays.passes([0, 2], [0.5, 0.6], above=0.5), r"got \[0, 2\]"),
-        (lambda: xrays.interval([], [], lambda y, s: 0.0), r"got \(0,\)"),
         (lambda: xrays.new_share([1.5], old=0.5, new=0.5), "chances: expected numbers from 0 to 1"),
         (lambda: xrays.new_share([0.5], old=0.5, new=1), "new: expected a share between 0 and 1, got 1"),
         (lambda: xrays.measure("raw pixels", 1, seed=0), "labels: expected 2 to .*, got 1"),

@@ -29,6 +29,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, QuantileTr
 from . import downloads, editions, published
 from ._errors import unknown_name
 from ._restart import forget
+from .evaluation import bootstrap_interval
 from .freezing import freeze
 from .prefix import precompute, split
 
@@ -50,7 +51,6 @@ __all__ = [
     "draw",
     "fit",
     "groups",
-    "interval",
     "load_german",
     "load_segments",
     "measure",
@@ -824,64 +824,6 @@ def check_one(*, which: int | None = None) -> pd.DataFrame:
     return published.check_one(rows, again, like=["method", "labels"], value="value", which=which)
 
 
-def interval(
-    statistic: Callable[..., float], *arrays: npt.ArrayLike, draws: int = 500, seed: int = 0
-) -> tuple[float, float]:
-    """Where a figure would lie with other clients: the 95% interval of the bootstrap.
-
-    Parameters
-    ----------
-    statistic
-        Takes `arrays`, resampled together, and gives a number.
-    *arrays
-        What belongs to the same clients, each (n, ...): labels, one model's scores, another one's.
-    draws
-        Resamples, each of n clients with replacement.
-    seed
-        For the draws.
-
-    Returns
-    -------
-    low, high : float
-        The 2.5 and 97.5 percentiles over the draws, those aside in which the figure is not defined.
-
-    Raises
-    ------
-    ValueError
-        If the arrays differ in length or are empty.
-
-    Notes
-    -----
-    Source: Efron and Tibshirani, *An Introduction to the Bootstrap*, 1993, chapter 13. It covers the choice
-    of test clients alone, not that of the labelled ones. Explained in the chapter "Score credit".
-
-    Examples
-    --------
-    >>> import numpy as np, tlhelpers as tl
-    >>> low, high = tl.credit.interval(np.mean, [0, 1] * 200)
-    >>> round(low, 2), round(high, 2)
-    (0.45, 0.55)
-    """
-    values = [np.asarray(array) for array in arrays]
-    lengths = {len(value) for value in values}
-    if len(lengths) != 1 or 0 in lengths:
-        raise ValueError(
-            f"arrays: expected the same number of clients in each, one or more, got {sorted(lengths)}. Give "
-            "labels and scores of the same rows."
-        )
-    n = lengths.pop()
-    rng = np.random.default_rng(seed)
-    with warnings.catch_warnings():
-        # In a draw without a single default the area under the curve is not defined, and NaN.
-        warnings.filterwarnings("ignore", message="Only one class is present")
-        found = [
-            float(statistic(*(value[chosen] for value in values)))
-            for chosen in rng.integers(n, size=(draws, n))
-        ]
-    low, high = np.nanquantile(found, [0.025, 0.975])
-    return float(low), float(high)
-
-
 def cost(labels: npt.ArrayLike, flagged: npt.ArrayLike, *, miss: float = 5.0, alarm: float = 1.0) -> float:
     """What wrong decisions cost, on average over the clients.
 
@@ -974,9 +916,11 @@ def groups(labels: npt.ArrayLike, flagged: npt.ArrayLike, by: "pd.Series[Any]") 
         here = (names == name).to_numpy()
         found = declined[here & truth]
         row = {"clients": int(here.sum()), "defaults": truth[here].mean(), "flagged": declined[here].mean()}
-        row["flagged_low"], row["flagged_high"] = interval(np.mean, declined[here])
+        row["flagged_low"], row["flagged_high"] = bootstrap_interval(np.mean, declined[here])
         row["found"] = found.mean() if len(found) else math.nan
-        row["found_low"], row["found_high"] = interval(np.mean, found) if len(found) else (math.nan, math.nan)
+        row["found_low"], row["found_high"] = (
+            bootstrap_interval(np.mean, found) if len(found) else (math.nan, math.nan)
+        )
         rows[name] = row
     return pd.DataFrame.from_dict(rows, orient="index")
 

@@ -6,7 +6,7 @@ The X-rays are 28 by 28 pixels, from one children's hospital. Nothing here is fi
 import functools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -31,7 +31,6 @@ __all__ = [
     "SIZES",
     "TRANSFER",
     "check_one",
-    "interval",
     "load",
     "measure",
     "new_share",
@@ -275,61 +274,6 @@ def passes(labels: npt.ArrayLike, scores: npt.ArrayLike, *, above: float) -> dic
         "sensitivity": float((s[y == _SICK] > above).mean()),
         "specificity": float((s[y != _SICK] <= above).mean()),
     }
-
-
-def interval(
-    labels: npt.ArrayLike,
-    scores: npt.ArrayLike,
-    statistic: Callable[[Numbers, Numbers], float],
-    *,
-    draws: int = 1_000,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """95% bootstrap interval of a number that is made from labels and scores.
-
-    Parameters
-    ----------
-    labels, scores
-        As in `threshold`; scores may have more columns, (n, k), as for a difference of two methods.
-    statistic
-        Takes labels and scores of one draw, gives the number.
-    draws, seed
-        How many draws, and which.
-
-    Returns
-    -------
-    tuple of float
-        The 2.5th and the 97.5th percentile.
-
-    Raises
-    ------
-    ValueError
-        If labels and scores do not fit together, or a class is missing.
-
-    Notes
-    -----
-    Draws with replacement within each class, so that both are in each draw in their own number. It covers the
-    choice of test images and nothing else: neither the draw of the training labels nor another hospital.
-    Source: Efron and Tibshirani, *An Introduction to the Bootstrap*, 1993.
-    Explained in the chapter "Judge chest X-rays".
-
-    Examples
-    --------
-    >>> import numpy as np, tlhelpers as tl
-    >>> labels, scores = np.repeat([0, 1], 50), np.r_[np.arange(50), np.arange(25, 75)]
-    >>> low, high = tl.xrays.interval(labels, scores, lambda y, s: float(s[y == 1].mean()))
-    >>> low < 49.5 < high
-    True
-    """
-    y, s = _checked(labels, scores)
-    rng = np.random.default_rng(seed)
-    places = [np.flatnonzero(y == each) for each in (0, 1)]
-    values = []
-    for _ in range(draws):
-        drawn = np.concatenate([rng.choice(where, len(where)) for where in places])
-        values.append(statistic(y[drawn], s[drawn]))
-    low, high = np.percentile(values, [2.5, 97.5])
-    return float(low), float(high)
 
 
 def new_share(chances: npt.ArrayLike, *, old: float, new: float) -> Numbers:
