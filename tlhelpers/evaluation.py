@@ -473,6 +473,7 @@ def bootstrap_interval(
     with warnings.catch_warnings():
         # In a draw with a single class the area under the curve is not defined, and NaN.
         warnings.filterwarnings("ignore", message="Only one class is present")
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
         found = stats.bootstrap(
             (np.arange(n),),
             lambda rows: float(statistic(*(value[rows] for value in values))),
