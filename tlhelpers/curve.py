@@ -31,6 +31,7 @@ __all__ = [
     "METHODS",
     "RATES",
     "SIZES",
+    "TRANSFER",
     "TUNED_AT",
     "CatchUp",
     "catches_up",
@@ -41,6 +42,7 @@ __all__ = [
 ]
 
 TRANSFER = ("frozen", "fine-tuned")
+"""The methods that start from a pre-trained backbone."""
 _SCRATCH = ("network from scratch", "convnet from scratch", "raw pixels")
 METHODS = {
     "full": TRANSFER + _SCRATCH,
