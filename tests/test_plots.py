@@ -232,6 +232,23 @@ def test_model_diagram_refuses() -> None:
         plots.model_diagram(PARTS.assign(trainable=1))
 
 
+def test_transfer_diagram_keeps_its_words_apart_and_inside() -> None:
+    drawn = plots.transfer_diagram(
+        ("clients with university or more", "default on next month's payment?"),
+        ("clients with high school, few labels", "the same question"),
+        carried="two hidden layers, and\nhow to prepare a table",
+        new="the last layer, or all by small steps",
+    )
+    drawn.figure.canvas.draw()
+    source, target, carried = (text.get_window_extent() for text in drawn.texts[:3])
+    assert source.y0 > carried.y1 > carried.y0 > target.y1
+    for box in (source, target, carried):
+        assert drawn.figure.bbox.x0 <= box.x0
+        assert box.x1 <= drawn.figure.bbox.x1
+    with pytest.raises(ValueError, match="got an empty one"):
+        plots.transfer_diagram(("photos", " "), ("X-rays", "ill?"), carried="weights", new="a head")
+
+
 def test_learning_curves_with_the_article(ax: Axes) -> None:
     plots.learning_curves(CURVES, published=PUBLISHED, unfrozen_after=2, ax=ax)
     lines = {str(line.get_label()): line for line in ax.lines}

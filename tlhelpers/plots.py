@@ -35,6 +35,7 @@ __all__ = [
     "lines",
     "model_diagram",
     "reliability",
+    "transfer_diagram",
 ]
 
 # One meaning, one colour, in every figure. Each also has a hatch, line style or marker of its own, so that
@@ -632,6 +633,68 @@ def embedding(
     ax.margins(0.05)
     ax.set_xticks([])
     ax.set_yticks([])
+    return ax
+
+
+def transfer_diagram(
+    source: tuple[str, str], target: tuple[str, str], *, carried: str, new: str, ax: Axes | None = None
+) -> Axes:
+    """Draw what is transferred from where to where: the source above, the target below, an arrow between.
+
+    Parameters
+    ----------
+    source, target : tuple of two str
+        The data, and the task, of either side.
+    carried : str
+        What is taken over; stands beside the arrow.
+    new : str
+        What the target adds and trains.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw. Without it, a new figure is made.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The Axes drawn on.
+
+    Raises
+    ------
+    ValueError
+        If one of the texts is empty.
+
+    Notes
+    -----
+    Explained in the chapter "Recognise flowers".
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> from tlhelpers import plots
+    >>> ax = plots.transfer_diagram(
+    ...     ("photos", "which of a thousand things?"),
+    ...     ("X-rays", "pneumonia or not?"),
+    ...     carried="weights, up to a cut",
+    ...     new="a head",
+    ...     ax=Figure().subplots(),
+    ... )
+    >>> [text.get_text().split(chr(10))[0] for text in ax.texts]
+    ['source: photos', 'target: X-rays', 'carried over: weights, up to a cut', '']
+    """
+    if not all(text.strip() for text in (*source, *target, carried, new)):
+        raise ValueError("Expected a text for each part of the diagram, got an empty one. Say what it is.")
+    ax = _axes(ax, (_WIDTH, 2.6))
+    box = {"boxstyle": "round,pad=0.5", "edgecolor": "black", "linewidth": 0.8}
+    above, below = (
+        f"source: {source[0]}\n{source[1]}",
+        f"target: {target[0]}\n{target[1]}\nnew here: {new}",
+    )
+    for y, words, color in ((0.86, above, "#cfe3f2"), (0.16, below, "#fbe3bd")):
+        ax.text(0.5, y, words, ha="center", va="center", fontsize=_SMALL, bbox={**box, "facecolor": color})
+    ax.text(0.53, 0.56, f"carried over: {carried}", ha="left", va="center", fontsize=_SMALL)
+    arrow = {"arrowstyle": "-|>", "color": "black", "linewidth": 1.5}
+    ax.annotate("", (0.5, 0.4), (0.5, 0.7), arrowprops=arrow)
+    ax.set(xlim=(0, 1), ylim=(0, 1))
+    ax.axis("off")
     return ax
 
 
