@@ -364,3 +364,19 @@ def test_arrays_are_resampled_together_and_undefined_draws_are_left_out():
     assert evaluation.bootstrap_interval(np.mean, [3.0]) == (3.0, 3.0)
     with pytest.raises(ValueError, match=r"expected the same number of examples in each.* got \[2, 3\]"):
         evaluation.bootstrap_interval(np.mean, [1, 2], [1, 2, 3])
+
+
+def test_grad_cam_shows_nothing_where_all_speaks_against_the_class() -> None:
+    import keras
+
+    layers = keras.layers
+    bright = layers.Conv2D(1, 1, kernel_initializer="ones", name="bright")
+    model = keras.Sequential(
+        [keras.Input((2, 2, 1)), bright, layers.GlobalAveragePooling2D(), layers.Dense(2)]
+    )
+    model.layers[-1].set_weights([np.array([[1.0, -1.0]]), np.zeros(2)])
+    image = np.array([[0.0, 2.0], [0.0, 1.0]], "float32").reshape(1, 2, 2, 1)
+    for_it = evaluation.grad_cam(model, image, at="bright", classes=[0])
+    against = evaluation.grad_cam(model, image, at="bright", classes=[1])
+    assert for_it[0].tolist() == [[0.0, 1.0], [0.0, 0.5]]
+    assert not against.any()
