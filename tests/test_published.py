@@ -3,6 +3,7 @@
 import math
 import tomllib
 
+import pandas as pd
 import pytest
 
 import tlhelpers as tl
@@ -107,3 +108,24 @@ def test_one_row_of_the_measured_table_is_measured_again(monkeypatch):
     # Both are draws, so they may differ by twice what one may differ from the mean.
     allowed = 2 * published.result("refreshed_test_accuracy", edition=pocket).tolerance
     assert abs(now.accuracy - row.refreshed_test_accuracy) <= allowed
+
+
+def test_what_is_too_dear_for_a_page_is_not_measured_again():
+    rows = pd.DataFrame(
+        {
+            "method": ["cheap"] * 3 + ["dear"] * 3,
+            "seed": [0, 1, 2] * 2,
+            "test_accuracy": 0.9,
+            "cpu_seconds": [1.0, 1.0, 1.0, 1.0, 1.0, 99.0],
+        }
+    )
+    found = {
+        limit: {
+            published.check_one(
+                rows, lambda row: (0.9, 100), like=["method"], most_seconds=limit, which=which
+            ).method[0]
+            for which in range(6)
+        }
+        for limit in (None, 10)
+    }
+    assert found == {None: {"cheap", "dear"}, 10: {"cheap"}}

@@ -285,6 +285,7 @@ def check_one(
     *,
     like: Sequence[str],
     value: str = "test_accuracy",
+    most_seconds: float | None = None,
     which: int | None = None,
 ) -> pd.DataFrame:
     """Measure one row of a stamped table again, and stop if it does not agree.
@@ -294,7 +295,7 @@ def check_one(
     Parameters
     ----------
     rows
-        The rows that are cheap enough to be measured on a page.
+        What may be measured again.
     again
         Takes a row, and gives its value as it is now and the number of examples that the value is a share
         of (None where it is no share).
@@ -302,6 +303,8 @@ def check_one(
         Columns that say what was measured; rows that share them differ in their seed only.
     value
         The column to compare.
+    most_seconds
+        Leave out what is too dear for a page: points of which a row took more ``cpu_seconds`` than this.
     which
         A number that chooses the row instead.
 
@@ -316,7 +319,7 @@ def check_one(
     Disagreement
         If they differ by more.
     LookupError
-        If there are no rows with three seeds or more.
+        If there are no such rows with three seeds or more.
 
     Notes
     -----
@@ -330,7 +333,12 @@ def check_one(
     >>> found[["now", "allowed"]].round(3).values.tolist()
     [[0.905, 0.03]]
     """
-    enough = rows.groupby(list(like)).filter(lambda point: len(point) >= 3) if len(rows) else rows
+
+    def fit(point: pd.DataFrame) -> bool:
+        cheap = most_seconds is None or point.cpu_seconds.max() <= most_seconds
+        return len(point) >= 3 and bool(cheap)
+
+    enough = rows.groupby(list(like)).filter(fit) if len(rows) else rows
     if enough.empty:
         raise LookupError(
             "expected rows with three seeds to measure one of them again, got none. Run `make measure` in "

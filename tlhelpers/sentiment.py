@@ -690,10 +690,6 @@ def _all_texts(data: Domain) -> tuple[str, ...]:
     return (*data.train.texts, *data.validation.texts, *data.test.texts)
 
 
-CHEAP_S = 10.0
-"""A row that took this many seconds of all cores together, or less, may be measured on a page."""
-
-
 def check_one(*, which: int | None = None) -> pd.DataFrame:
     """Measure one cheap row of the table again, and stop if it does not agree.
 
@@ -723,11 +719,11 @@ def check_one(*, which: int | None = None) -> pd.DataFrame:
     >>> import tlhelpers as tl
     >>> found = tl.sentiment.check_one()  # doctest: +SKIP
     """
-    table = published.measured("applications")
-    points = table[table.domain == "sentiment"].groupby(["method", "labels"])
-    cheap = points.filter(lambda point: point.cpu_seconds.max() <= CHEAP_S)
+    rows = published.measured("applications").query("domain == 'sentiment'")
 
     def again(row: "pd.Series[Any]") -> tuple[float, int]:
         return measure(str(row.method), int(row.labels), seed=int(row.seed))["value"], TEST
 
-    return published.check_one(cheap, again, like=["method", "labels"], value="value", which=which)
+    return published.check_one(
+        rows, again, like=["method", "labels"], value="value", most_seconds=10, which=which
+    )
