@@ -18,6 +18,7 @@ from . import (
     sentiment,
     strategies,
     unfreezing,
+    web,
     xrays,
 )
 from .backbones import load_backbone, preparation
@@ -66,5 +67,6 @@ __all__ = [
     "strategies",
     "unchanged",
     "unfreezing",
+    "web",
     "xrays",
 ]

@@ -1,4 +1,4 @@
-"""A Sphinx extension for this book: native MathML, and theme options that Jupyter Book has no key for."""
+"""A Sphinx extension for this book: native MathML, live boxes, and theme options that Jupyter Book lacks."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ THEME_OPTIONS: dict[str, Any] = {
     # Without this the theme shows a second search field on wide screens.
     "navbar_persistent": [],
 }
+
+# Boxes that a script brings to life: the class that a page's HTML gives them, and what such a page loads.
+LIVE_BOXES = {"digit-pad": ("digit-pad.js", "digit-pad.css")}
 
 
 def _inline(translator: Any, node: nodes.math) -> None:
@@ -38,9 +41,19 @@ def _theme_options(_app: Sphinx, config: Config) -> None:
     config.html_theme_options = {**config.html_theme_options, **THEME_OPTIONS}
 
 
+def _live_boxes(app: Sphinx, _page: str, _template: str, _context: dict[str, Any], doctree: Any) -> None:
+    """Load a box's script and style on the pages that hold one, and on no other."""
+    html = [node.astext() for node in doctree.findall(nodes.raw)] if doctree is not None else []
+    for name, (script, style) in LIVE_BOXES.items():
+        if any(f'class="{name}"' in text for text in html):
+            app.add_js_file(script, type="module")
+            app.add_css_file(style)
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Called by Sphinx."""
     # Browsers draw MathML by themselves, so no page has to fetch a script for its formulas.
     app.add_html_math_renderer("mathml", (_inline, None), (_block, None))
     app.connect("config-inited", _theme_options)
+    app.connect("html-page-context", _live_boxes)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
