@@ -82,7 +82,8 @@ def export(model: keras.Model, folder: str | Path) -> Exported:
     TypeError
         If the model has no graph, or a layer that the page's program does not know.
     ValueError
-        If the model has several inputs or outputs or no fixed size, or a known layer has an option that is not known.
+        If the model has several inputs or outputs or no fixed size, a known layer has an option that is
+        not known, or a weight is too large for float16.
     tlhelpers.cache.CacheError
         If the folder can't be written.
 

@@ -68,7 +68,7 @@ class Pad {
     try {
       await action();
     } catch (error) {
-      this.begun = null; // the next try fetches again
+      if (!this.ours) this.begun = null; // the next try fetches again
       this.$says.textContent = `That did not work: ${error.message}.` +
         (location.protocol === "file:" ? " A page opened as a file can't fetch; serve the book: make serve." : "");
     }
