@@ -38,9 +38,17 @@ def _theme_options(_app: Sphinx, config: Config) -> None:
     config.html_theme_options = {**config.html_theme_options, **THEME_OPTIONS}
 
 
+def _adviser(app: Sphinx, _page: str, _template: str, context: dict[str, Any], _tree: object) -> None:
+    # Only the page that holds the adviser fetches its script and style.
+    if 'class="freezing-adviser"' in context.get("body", ""):
+        app.add_js_file("adviser.js", loading_method="defer")
+        app.add_css_file("adviser.css")
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Called by Sphinx."""
     # Browsers draw MathML by themselves, so no page has to fetch a script for its formulas.
     app.add_html_math_renderer("mathml", (_inline, None), (_block, None))
     app.connect("config-inited", _theme_options)
+    app.connect("html-page-context", _adviser)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
