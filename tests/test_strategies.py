@@ -1,5 +1,6 @@
 """Strategies: the advice follows the ladder, says so, and its cost is counted fairly."""
 
+import itertools
 import subprocess
 import sys
 
@@ -46,6 +47,7 @@ def made_up(best=BEST, *, n_test=200, otherwise="block 6") -> pd.DataFrame:
                         "validation_accuracy": right.mean(),
                         "test_accuracy": right.mean(),
                         "right": ladder._packed(right),
+                        "seconds": 10.0 * (seed + 1),
                     }
                 )
     return pd.DataFrame(rows)
@@ -141,6 +143,63 @@ def test_few_and_many_part_half_way_between_what_was_measured(climbed):
     assert "the border, 36.1" in few.why
     # Different data: 25 (X-rays) and 200 (digits).
     assert "the border, 70.7" in tl.recommend_strategy(n_examples=9, n_classes=3, similarity="different").why
+
+
+def test_the_table_holds_every_answer_and_where_it_changes():
+    table = tl.strategies.advice_table()
+    # In between, at the borders, and beside them, whatever the number of classes.
+    some = {1, 2, 3, 7, 36, 37, 50, 70, 71, 72, 73, 180, 181, 360, 361, 353, 354, 707, 708, 5000, 10**6}
+    answers, refused = set(), 0
+    for n_examples, n_classes, kind in itertools.product(some, (2, 5, 7, 10, 100), ("similar", "different")):
+        question = {"n_examples": n_examples, "n_classes": n_classes, "similarity": kind}
+        if n_examples < n_classes:
+            refused += 1
+            with pytest.raises(ValueError, match="expected at least one"):
+                tl.recommend_strategy(**question)
+            continue
+        per_class = n_examples / n_classes
+        rows = table[(table.similarity == kind) & (table["from"] <= per_class) & (per_class < table["to"])]
+        advice = tl.recommend_strategy(**question)
+        found = rows[["depth", "strategy", "learning_rate", "why"]].drop_duplicates()
+        assert found.values.tolist() == [[advice.depth, advice.words, advice.learning_rate, advice.why]]
+        answers.add(advice.why)
+    assert len(answers) == table.why.nunique() == 4
+    assert refused
+
+
+def test_the_table_has_what_was_measured_by_following_the_advice(climbed):
+    table = tl.strategies.advice_table().set_index(["data", "labels"])
+    assert sorted(table.index) == sorted((data, examples) for data, _, examples, *_ in CASES)
+    few = table.loc[("mnist", 100)]
+    # Cases differ in their rates: the lower is advised, each was measured with its own.
+    assert (few.learning_rate, few.measured_rate, few.classes) == (0.0003, 0.001, 10)
+    assert few.accuracy == pytest.approx(0.94)
+    # 200 images leave more open than three seeds a point apart: 4.303 * 0.01 / 3**0.5 is 0.025.
+    assert 0.94 - few.low == pytest.approx(1.96 * (0.94 * 0.06 / 200) ** 0.5, rel=0.1)
+    assert few.seconds == 20
+    assert tl.strategies.advice_table(by="classic").depth.tolist()[-1] == "everything"
+    with pytest.raises(ValueError, match='by: expected "measured" or "classic", got \'guess\''):
+        tl.strategies.advice_table(by="guess")
+
+
+def test_an_interval_is_the_wider_of_the_seeds_and_the_images(climbed):
+    here = (climbed.data == "flowers") & (climbed.labels == "few") & (climbed.depth == "block 16")
+    climbed.loc[here, "test_accuracy"] = [0.94, 0.84, 1.0]
+    row = tl.strategies.advice_table().iloc[0]
+    evidence = tl.recommend_strategy(n_examples=60, n_classes=5, similarity="similar").evidence
+    assert row.low == evidence.set_index("depth").test_low["block 16"] < 0.85
+    # More than all is not to be had.
+    assert evidence.set_index("depth").test_high["block 16"] > 1
+    assert row.high == 1
+
+
+def test_a_strategy_says_which_layers_train():
+    def words(depth, batch_norm="frozen"):
+        return strategies.Strategy(depth, ladder.DEPTHS[depth], batch_norm, 0.1, "", pd.DataFrame()).words
+
+    assert words("head only") == "Train the head alone; freeze the whole backbone."
+    assert words("everything") == "Train everything; freeze every BatchNorm layer."
+    assert words("block 6").startswith("Train from block 6 on, and the head; freeze all before it")
 
 
 def test_the_evidence_has_means_and_intervals_over_seeds(climbed):

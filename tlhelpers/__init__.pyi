@@ -1,4 +1,5 @@
 from . import (
+    adviser,
     backbones,
     cache,
     credit,
@@ -30,6 +31,7 @@ from .prefix import cut_points, precompute, split
 from .strategies import estimate_similarity, recommend_strategy, regret
 
 __all__ = [
+    "adviser",
     "backbones",
     "cache",
     "confident_mistakes",

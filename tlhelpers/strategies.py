@@ -19,6 +19,7 @@ from .evaluation import probe
 __all__ = [
     "Similarity",
     "Strategy",
+    "advice_table",
     "estimate_similarity",
     "ladder_means",
     "recommend_strategy",
@@ -61,6 +62,22 @@ point lies within chance here, and frozen layers cost nothing and cannot overfit
 
 _DRAWS = 2000
 
+WHOLE = "{name}: expected a whole number, got {got}."
+LEAST: tuple[tuple[str, int | str, str], ...] = (
+    ("n_examples", 1, "n_examples: expected at least 1, got {n_examples}. Nothing learns from nothing."),
+    ("n_classes", 2, "n_classes: expected at least 2, got {n_classes}. One class needs no classifier."),
+    (
+        "n_examples",
+        "n_classes",
+        (
+            "n_examples: expected at least one for each of {n_classes} classes, got {n_examples}. "
+            "Label more examples first."
+        ),
+    ),
+)
+"""What a question must hold, in order: the number, the least it may be (or the number that it may not be
+less than), and what is said otherwise. Data, because the page with the adviser checks by it, too."""
+
 
 @dataclass(frozen=True, eq=False)
 class Strategy:
@@ -88,6 +105,16 @@ class Strategy:
     learning_rate: float
     why: str
     evidence: pd.DataFrame = field(repr=False)
+
+    @property
+    def words(self) -> str:
+        """Which layers train and which don't, in a sentence."""
+        norms = "every BatchNorm layer" if self.batch_norm == "frozen" else "nothing else"
+        if self.train_from is None:
+            return "Train the head alone; freeze the whole backbone."
+        if self.depth == "everything":
+            return f"Train everything; freeze {norms}."
+        return f"Train {_begins(self.depth)}, and the head; freeze all before it, and {norms}."
 
     @property
     def freeze(self) -> dict[str, Any]:
@@ -311,9 +338,102 @@ def recommend_strategy(
     {'train_from': 'block_16_expand', 'batch_norm': 'frozen'}
     """
     kind = _kind(similarity)
-    _check_counts(n_examples, n_classes)
+    _check_counts(n_examples=n_examples, n_classes=n_classes)
     if by not in ("measured", "classic"):
         raise ValueError(f'by: expected "measured" or "classic", got {by!r}.')
+    labels: Labels = "few" if n_examples / n_classes < _climbed(kind).border else "many"
+    return _strategy(kind, labels, by)
+
+
+def advice_table(*, by: Literal["measured", "classic"] = "measured") -> pd.DataFrame:
+    """Every answer that `recommend_strategy` has, and what was measured where it applies.
+
+    The answer depends on the kind of data and on the number of examples a class, and it jumps once:
+    four answers in all. Each has a row for every data set that it rests on.
+
+    Parameters
+    ----------
+    by
+        Which advice, as in `recommend_strategy`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The answer: ``similarity``; ``from`` and ``to``, the examples a class that it holds for (`to`
+        itself belongs to the next answer; infinite in the last); ``depth``, ``strategy`` (in words) and
+        ``learning_rate``. The measured case: ``data``, ``labels`` (their number), ``classes``,
+        ``accuracy``, ``low`` and ``high`` (share of the test examples found by following the advice
+        there, mean over the seeds), ``measured_rate`` (the learning rate it had) and ``seconds`` (median
+        over the seeds, of training and two predictions). Last, ``why``.
+
+    Raises
+    ------
+    ValueError
+        If `by` is neither of the two.
+    LookupError
+        If the ladder was not measured for one of the four.
+
+    Notes
+    -----
+    The interval is the wider, on each side, of two: Student's t over the seeds, as in `ladder_means`, and
+    the bootstrap over the test examples, as in `regret`. Three seeds that happen to agree say nothing of
+    200 test images.
+    Explained in the chapter "Choose what to freeze".
+
+    Examples
+    --------
+    >>> import tlhelpers as tl
+    >>> table = tl.strategies.advice_table(by="classic")
+    >>> table.groupby("similarity", sort=False).depth.unique().map(list).to_dict()
+    {'similar': ['block 16', 'block 10'], 'different': ['block 6', 'everything']}
+    """
+    if by not in ("measured", "classic"):
+        raise ValueError(f'by: expected "measured" or "classic", got {by!r}.')
+    found = []
+    for kind, labels in CLASSIC:
+        climbed, advice = _climbed(kind), _strategy(kind, labels, by)
+        rows = climbed.few if labels == "few" else climbed.many
+        for case in advice.evidence[advice.evidence.depth == advice.depth].itertuples():
+            here = rows[(rows.data == case.data) & (rows.depth == advice.depth)]
+            low, high = _images_interval(_found(here, advice.depth))
+            found.append(
+                {
+                    "similarity": kind,
+                    # One example a class is the least that an advice is given for.
+                    "from": 1.0 if labels == "few" else climbed.border,
+                    "to": climbed.border if labels == "few" else math.inf,
+                    "depth": advice.depth,
+                    "strategy": advice.words,
+                    "learning_rate": advice.learning_rate,
+                    "data": case.data,
+                    "labels": case.examples,
+                    "classes": int(here.classes.iloc[0]),
+                    "accuracy": case.test_accuracy,
+                    "low": np.nanmin([case.test_low, low]),
+                    "high": min(np.nanmax([case.test_high, high]), 1.0),
+                    "measured_rate": case.learning_rate,
+                    "seconds": float(here.seconds.median()),
+                    "why": advice.why,
+                }
+            )
+    return pd.DataFrame(found)
+
+
+@dataclass(frozen=True, eq=False)
+class _Climbed:
+    """The ladder for one kind of data, and the examples a class that part few from many."""
+
+    few: pd.DataFrame
+    many: pd.DataFrame
+    most_few: float
+    least_many: float
+
+    @property
+    def border(self) -> float:
+        return math.sqrt(self.most_few * self.least_many)
+
+
+def _climbed(kind: Kind) -> _Climbed:
     table = _ladder()
     like = table[table.similarity == kind]
     few, many = (like[like.labels == labels] for labels in ("few", "many"))
@@ -323,18 +443,22 @@ def recommend_strategy(
             "Run `make measure TABLE=ladder` in the full edition."
         )
     most_few = float((few.examples / few.classes).max())
-    least_many = float((many.examples / many.classes).min())
-    border, per_class = math.sqrt(most_few * least_many), n_examples / n_classes
-    labels: Labels = "few" if per_class < border else "many"
-    rows = few if labels == "few" else many
+    return _Climbed(few, many, most_few, float((many.examples / many.classes).min()))
+
+
+def _strategy(kind: Kind, labels: Labels, by: Literal["measured", "classic"]) -> Strategy:
+    """One of the four answers. Its text holds nothing of the question, so that it can be looked up."""
+    climbed = _climbed(kind)
+    rows = climbed.few if labels == "few" else climbed.many
     evidence = ladder_means(rows)
     depth = CLASSIC[kind, labels] if by == "classic" else _advised_depth(evidence)
     here = rows[rows.depth == depth]
     first = here.train_from.iloc[0]
+    side = "fewer than" if labels == "few" else "at least"
     amount = (
-        f"{per_class:.3g} examples a class count as {labels}: the ladder was climbed with up to "
-        f"{most_few:.3g} and with {least_many:.3g} or more a class, and the border, {border:.3g}, lies "
-        "half way between them on a logarithmic scale, where nothing was measured."
+        f"That is {labels} examples a class: {side} the border, {climbed.border:.3g}. The ladder was "
+        f"climbed with up to {climbed.most_few:.3g} and with {climbed.least_many:.3g} or more a class, and "
+        "the border lies half way between them on a logarithmic scale, where nothing was measured."
     )
     taken = (
         f"The data is taken as {kind} {'to' if kind == 'similar' else 'from'} what the network was "
@@ -366,19 +490,13 @@ def _kind(similarity: object) -> Kind:
     )
 
 
-def _check_counts(n_examples: object, n_classes: object) -> None:
-    for name, number in (("n_examples", n_examples), ("n_classes", n_classes)):
+def _check_counts(**counts: int) -> None:
+    for name, number in counts.items():
         if isinstance(number, bool) or not isinstance(number, int | np.integer):
-            raise TypeError(f"{name}: expected a whole number, got {number!r}.")
-    if n_examples < 1:  # type: ignore[operator]
-        raise ValueError(f"n_examples: expected at least 1, got {n_examples}. Nothing learns from nothing.")
-    if n_classes < 2:  # type: ignore[operator]
-        raise ValueError(f"n_classes: expected at least 2, got {n_classes}. One class needs no classifier.")
-    if n_classes > n_examples:  # type: ignore[operator]
-        raise ValueError(
-            f"n_examples: expected at least one for each of {n_classes} classes, got {n_examples}. "
-            "Label more examples first."
-        )
+            raise TypeError(WHOLE.format(name=name, got=repr(number)))
+    for name, least, message in LEAST:
+        if counts[name] < (counts[least] if isinstance(least, str) else least):
+            raise ValueError(message.format(**counts))
 
 
 def _behind(means: pd.DataFrame) -> pd.Series:
@@ -531,9 +649,19 @@ def _lost(
 ) -> tuple[float, npt.NDArray[np.float64]]:
     """Test accuracy lost by one depth against another in one case, and the same over resampled examples."""
     lost = _found(case, instead) - _found(case, advised)
+    return float(lost.mean()), _resampled(lost, seed=seed)
+
+
+def _resampled(values: npt.NDArray[np.float64], *, seed: int = 0) -> npt.NDArray[np.float64]:
+    """Means over examples drawn again and again with replacement."""
     # The same draws for all cases with the same test examples, so that their mean is paired, too.
-    draws = np.random.default_rng(seed).integers(len(lost), size=(_DRAWS, len(lost)))
-    return float(lost.mean()), lost[draws].mean(axis=1)
+    draws = np.random.default_rng(seed).integers(len(values), size=(_DRAWS, len(values)))
+    return np.asarray(values[draws].mean(axis=1), dtype=np.float64)
+
+
+def _images_interval(found: npt.NDArray[np.float64]) -> tuple[float, float]:
+    low, high = np.quantile(_resampled(found), [0.025, 0.975])
+    return float(low), float(high)
 
 
 def _found(case: pd.DataFrame, depth: str) -> npt.NDArray[np.float64]:

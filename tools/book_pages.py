@@ -16,7 +16,10 @@ THEME_OPTIONS: dict[str, Any] = {
 }
 
 # Boxes that a script brings to life: the class that a page's HTML gives them, and what such a page loads.
-LIVE_BOXES = {"digit-pad": ("digit-pad.js", "digit-pad.css")}
+LIVE_BOXES = {
+    "digit-pad": ("digit-pad.js", "digit-pad.css"),
+    "freezing-adviser": ("adviser.js", "adviser.css"),
+}
 
 
 def _inline(translator: Any, node: nodes.math) -> None:
@@ -41,11 +44,10 @@ def _theme_options(_app: Sphinx, config: Config) -> None:
     config.html_theme_options = {**config.html_theme_options, **THEME_OPTIONS}
 
 
-def _live_boxes(app: Sphinx, _page: str, _template: str, _context: dict[str, Any], doctree: Any) -> None:
+def _live_boxes(app: Sphinx, _page: str, _template: str, context: dict[str, Any], _tree: object) -> None:
     """Load a box's script and style on the pages that hold one, and on no other."""
-    html = [node.astext() for node in doctree.findall(nodes.raw)] if doctree is not None else []
     for name, (script, style) in LIVE_BOXES.items():
-        if any(f'class="{name}"' in text for text in html):
+        if f'class="{name}"' in context.get("body", ""):
             app.add_js_file(script, type="module")
             app.add_css_file(style)
 

@@ -1,0 +1,163 @@
+"""The freezing adviser, used by keyboard in a real browser, says what the library says."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+
+import tlhelpers as tl
+
+PAGE = "book/freezing/03-choose-what-to-freeze.html"
+SIMILARITIES = ("similar", "different")
+EXAMPLES = ("1", "2", "9", "72", "73", "141", "142", "180", "181", "360", "361", "707", "708", "50000")
+CLASSES = ("2", "5", "10", "100")
+NO_NUMBERS = (("0", "5"), ("-5", "5"), ("60", "1"), ("3", "5"), ("50.5", "5"), ("60", "2.0"), ("", "5"))
+WORDS = (("many", "5"), ("60", "1,000"), ("60", "NaN"), (" 60", "x"))
+
+
+@pytest.fixture
+def opened(page: Any, server: str) -> Any:
+    """The page, with the keyboard in the adviser's first field."""
+    page.goto(f"{server}/{PAGE}")
+    page.get_by_label("Labelled examples").focus()
+    return page
+
+
+def read(text: str) -> Any:
+    """A field's text, as a caller of the library would write it."""
+    for kind in (int, float):
+        try:
+            value = kind(text)
+        except ValueError:
+            continue
+        if value == value:
+            return value
+    return text
+
+
+def said(page: Any) -> dict[str, str]:
+    """What the page shows: the titles and what stands under each."""
+    return page.evaluate(
+        """() => {
+          const shown = {};
+          let title = "";
+          for (const e of document.querySelector(".freezing-adviser .advice").querySelectorAll("p, dt, dd")) {
+            if (e.tagName === "P") shown[e.className] = e.textContent;
+            else if (e.tagName === "DT") { title = e.textContent; shown[title] = []; }
+            else shown[title].push(e.textContent);
+          }
+          return shown;
+        }"""
+    )
+
+
+def ask(page: Any, examples: str, classes: str, similarity: str) -> None:
+    """Set the three controls, from the first one on, with nothing but keys."""
+    keys = page.keyboard
+    keys.press("Control+A")
+    keys.press("Delete")
+    keys.type(examples)
+    keys.press("Tab")
+    keys.press("Control+A")
+    keys.press("Delete")
+    keys.type(classes)
+    keys.press("Tab")
+    keys.type(similarity[0])
+    assert page.evaluate("document.activeElement.value") == similarity
+    keys.press("Shift+Tab")
+    keys.press("Shift+Tab")
+
+
+def test_the_page_says_what_the_library_says(opened):
+    table = tl.strategies.advice_table()
+    answers = set()
+    for examples, classes, similarity in itertools.product(EXAMPLES, CLASSES, SIMILARITIES):
+        ask(opened, examples, classes, similarity)
+        question = {"n_examples": int(examples), "n_classes": int(classes), "similarity": similarity}
+        shown = said(opened)
+        if int(examples) < int(classes):
+            with pytest.raises(ValueError, match="n_examples") as refused:
+                tl.recommend_strategy(**question)
+            assert shown == {"fault": str(refused.value)}, question
+            continue
+        advice = tl.recommend_strategy(**question)
+        assert shown["strategy"] == advice.words, question
+        assert shown["Why"] == [advice.why], question
+        assert float(shown["Learning rate"][0].split(",")[0]) == advice.learning_rate, question
+        *cases, stamp = shown["Measured by following it"]
+        rows = table[(table.similarity == similarity) & (table.depth == advice.depth)]
+        assert cases == [tl.adviser.measured_words(row) for _, row in rows.iterrows()], question
+        assert stamp.startswith("Measured 20")
+        answers.add((similarity, advice.depth))
+    assert len(answers) == len(table[["similarity", "depth"]].drop_duplicates()) == 4
+
+
+@pytest.mark.parametrize(("examples", "classes"), [*NO_NUMBERS, *WORDS])
+def test_a_question_without_an_answer_gets_the_librarys_message(opened, examples, classes):
+    with pytest.raises((TypeError, ValueError)) as refused:
+        tl.recommend_strategy(n_examples=read(examples), n_classes=read(classes), similarity="similar")
+    ask(opened, examples, classes, "similar")
+    message = str(refused.value)
+    assert said(opened) == {"fault": message}
+    wrong = opened.locator(".freezing-adviser [aria-invalid]")
+    assert wrong.evaluate_all("found => found.map(field => field.name)") == [message.split(":")[0]]
+    ask(opened, "60", "5", "similar")
+    assert "strategy" in said(opened)
+    assert wrong.count() == 0
+
+
+def test_a_screen_reader_is_told_of_changes_and_of_nothing_else(opened):
+    advice = opened.locator(".freezing-adviser .advice")
+    assert advice.get_attribute("aria-live") == "polite"
+    opened.evaluate(
+        """() => {
+          window.changes = 0;
+          const advice = document.querySelector(".freezing-adviser .advice");
+          new MutationObserver(() => window.changes++).observe(advice, { childList: true });
+        }"""
+    )
+    opened.keyboard.press("End")
+    opened.keyboard.type("0000")  # 60, 600: from few to many; then 6,000 and on: the same
+    assert opened.evaluate("window.changes") == 1
+    assert opened.get_by_role("group", name="Your data").get_by_role("textbox", name="Classes").count() == 1
+    assert opened.get_by_role("combobox", name="Compared with the source").count() == 1
+
+
+def test_without_script_the_table_says_it_all(page, server):
+    context = page.context.browser.new_context(java_script_enabled=False)
+    try:
+        plain = context.new_page()
+        plain.goto(f"{server}/{PAGE}")
+        assert not plain.get_by_label("Labelled examples").is_visible()
+        table = plain.locator("table", has_text="measured_rate").inner_text()
+        # Printed in lines that may break at any space, and at a hyphen.
+        reasons = "".join(plain.locator("main").inner_text().split())
+        for similarity, examples in itertools.product(SIMILARITIES, (50, 5000)):
+            advice = tl.recommend_strategy(n_examples=examples, n_classes=5, similarity=similarity)
+            assert advice.words in table
+            assert str(advice.learning_rate) in table
+            assert "".join(advice.why.split()) in reasons
+        for row in tl.strategies.advice_table().itertuples():
+            for value in (row.data, row.labels, row.classes, f"{100 * row.low:.1f}%", f"{row.seconds:.0f}"):
+                assert str(value) in table
+    finally:
+        context.close()
+
+
+def test_the_adviser_fits_a_phone(page, server):
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(f"{server}/{PAGE}")
+    assert page.get_by_label("Labelled examples").is_visible()
+    wide = page.locator(".freezing-adviser").evaluate(
+        """box => [...box.querySelectorAll("*")].filter(
+             e => e.getBoundingClientRect().right > innerWidth || e.scrollWidth > e.clientWidth + 1
+           ).map(e => e.outerHTML.slice(0, 80))"""
+    )
+    assert [part for part in wide if not part.startswith(("<script", "<option"))] == []
+
+
+def test_its_script_is_fetched_on_its_page_only(site):
+    found = [path for path in site.rglob("*.html") if "adviser.js" in path.read_text(encoding="utf-8")]
+    assert found == [site / PAGE]
