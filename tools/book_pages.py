@@ -1,9 +1,13 @@
-"""A Sphinx extension for this book: native MathML, and theme options that Jupyter Book has no key for."""
+"""A Sphinx extension for this book: native MathML, theme options that Jupyter Book has no key for, and what
+`book_runs` and `book_links` add to the pages.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+import book_links
+import book_runs
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.application import Sphinx
@@ -43,4 +47,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     # Browsers draw MathML by themselves, so no page has to fetch a script for its formulas.
     app.add_html_math_renderer("mathml", (_inline, None), (_block, None))
     app.connect("config-inited", _theme_options)
+    book_runs.setup(app)
+    book_links.setup(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
