@@ -66,6 +66,8 @@ def keras_says(made: Path, name: str, images: Any) -> Any:
 def test_test_digits_get_keras_classes(
     name: str, chapter: Page, made: Path, side: int, request: pytest.FixtureRequest, capsys: Any
 ) -> None:
+    if side == 28:
+        request.getfixturevalue("full_data")
     test = tl.load_dataset({28: "mnist", 8: "digits"}[side]).test
     images = test.images if request.config.getoption("--all-digits") else test.images[:500]
     answers, ms = [], []
