@@ -492,7 +492,7 @@ def learning_curves(
     ax.tick_params(labelsize=_SMALL)
     ax.grid(axis="y", alpha=0.3)
     # Under the axes, where no curve can run behind it.
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, frameon=False, fontsize=_SMALL)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2, frameon=False, fontsize=_SMALL)
     return ax
 
 
@@ -581,7 +581,7 @@ def lines(
     ax.set_ylabel(y, fontsize=_TEXT)
     ax.tick_params(labelsize=_SMALL)
     # Under the axes, where no line can run behind it.
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2, frameon=False, fontsize=_SMALL)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, frameon=False, fontsize=_SMALL)
     return ax
 
 
@@ -870,7 +870,7 @@ def reliability(evaluation: Evaluation, *, ax: Axes | None = None) -> Axes:
         f"Calibration error {evaluation.calibration_error:.3f} ({evaluation.n:,} images)", fontsize=_TEXT
     )
     # Under the axes, where no line can run behind it.
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False, fontsize=_SMALL)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2, frameon=False, fontsize=_SMALL)
     return ax
 
 

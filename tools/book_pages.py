@@ -1,6 +1,4 @@
-"""A Sphinx extension for this book: native MathML, live boxes, theme options that Jupyter Book has no key for,
-and what `book_runs` and `book_links` add to the pages.
-"""
+"""A Sphinx extension: native MathML, live boxes, the theme's other options, and the book's own two extensions."""
 
 from __future__ import annotations
 

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import build_book
+import check_notebooks
 import check_pages
 import pytest
 import repository
+import setup_cell
 
 ADDRESS = "https://github.com/someone/a-book"
 
@@ -81,6 +83,26 @@ def test_only_an_executed_chapter_is_built() -> None:
     assert "ValueError: no" in build_book.executed_faults(_notebook(outputs=[error]))[0]
     meant = _notebook(outputs=[error], metadata={"tags": ["raises-exception"]})
     assert build_book.executed_faults(meant) == []
+
+
+def test_the_front_page_shows_the_tagged_figure() -> None:
+    drawn = [{"output_type": "stream", "text": "x"}, {"data": {"image/svg+xml": ["<svg>", "</svg>"]}}]
+    assert build_book.front_figure(_notebook(outputs=drawn)) is None
+    tagged = _notebook(outputs=drawn, metadata={"tags": [build_book.FRONT]})
+    assert build_book.front_figure(tagged) == "<svg></svg>"
+
+
+def test_the_front_page_names_a_figure_that_a_chapter_draws() -> None:
+    assert build_book.FRONT_FILE in (repository.ROOT / "book" / "index.md").read_text(encoding="utf-8")
+    chapters = [check_notebooks.load(path) for path in setup_cell.chapters()]
+    tagged = [
+        cell
+        for chapter in chapters
+        for _, cell in check_notebooks.code_cells(chapter)
+        if build_book.FRONT in cell["metadata"].get("tags", [])
+    ]
+    assert len(tagged) == 1
+    assert check_notebooks.draws(tagged[0])
 
 
 def test_a_run_nbmake_would_skip_is_refused(tmp_path: Path) -> None:
