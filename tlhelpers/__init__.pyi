@@ -19,6 +19,7 @@ from . import (
     sentiment,
     strategies,
     unfreezing,
+    web,
     xrays,
 )
 from .backbones import load_backbone, preparation
@@ -68,5 +69,6 @@ __all__ = [
     "strategies",
     "unchanged",
     "unfreezing",
+    "web",
     "xrays",
 ]

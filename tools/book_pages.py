@@ -1,4 +1,4 @@
-"""A Sphinx extension for this book: native MathML, and theme options that Jupyter Book has no key for."""
+"""A Sphinx extension for this book: native MathML, live boxes, and theme options that Jupyter Book lacks."""
 
 from __future__ import annotations
 
@@ -13,6 +13,12 @@ from sphinx.util.math import get_node_equation_number
 THEME_OPTIONS: dict[str, Any] = {
     # Without this the theme shows a second search field on wide screens.
     "navbar_persistent": [],
+}
+
+# Boxes that a script brings to life: the class that a page's HTML gives them, and what such a page loads.
+LIVE_BOXES = {
+    "digit-pad": ("digit-pad.js", "digit-pad.css"),
+    "freezing-adviser": ("adviser.js", "adviser.css"),
 }
 
 
@@ -38,11 +44,13 @@ def _theme_options(_app: Sphinx, config: Config) -> None:
     config.html_theme_options = {**config.html_theme_options, **THEME_OPTIONS}
 
 
-def _adviser(app: Sphinx, _page: str, _template: str, context: dict[str, Any], _tree: object) -> None:
-    # Only the page that holds the adviser fetches its script and style.
-    if 'class="freezing-adviser"' in context.get("body", ""):
-        app.add_js_file("adviser.js", loading_method="defer")
-        app.add_css_file("adviser.css")
+def _live_boxes(app: Sphinx, _page: str, _template: str, _context: dict[str, Any], doctree: Any) -> None:
+    """Load a box's script and style on the pages that hold one, and on no other."""
+    html = [node.astext() for node in doctree.findall(nodes.raw)] if doctree is not None else []
+    for name, (script, style) in LIVE_BOXES.items():
+        if any(f'class="{name}"' in text for text in html):
+            app.add_js_file(script, type="module")
+            app.add_css_file(style)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -50,5 +58,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     # Browsers draw MathML by themselves, so no page has to fetch a script for its formulas.
     app.add_html_math_renderer("mathml", (_inline, None), (_block, None))
     app.connect("config-inited", _theme_options)
-    app.connect("html-page-context", _adviser)
+    app.connect("html-page-context", _live_boxes)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

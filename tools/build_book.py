@@ -23,7 +23,9 @@ import yaml
 
 ROOT = repository.ROOT
 NEEDED = ("_config.yml", "_toc.yml", "pyproject.toml")
-SKIP = shutil.ignore_patterns(".ipynb_checkpoints", "__pycache__", "_build", ".DS_Store")
+# What a chapter makes for its page's scripts lies in a folder of this name beside it.
+MADE = "web"
+SKIP = shutil.ignore_patterns(".ipynb_checkpoints", "__pycache__", "_build", ".DS_Store", MADE)
 BRANCH = "main"
 COLAB = "https://colab.research.google.com"
 
@@ -145,6 +147,9 @@ def build(out: Path) -> Path:
         raise BuildError("the strict build failed: see the warnings above")
 
     pages = out / "_build" / "html"
+    for made in sorted((source / "book").rglob(MADE)):
+        # A model that Keras can read is for whoever runs the chapter; pages have no use for it.
+        shutil.copytree(made, pages / made.relative_to(source), ignore=shutil.ignore_patterns("*.keras"))
     found = check_pages.check(pages)
     if found:
         raise BuildError("\n".join(["the pages are not as they should be:", *found]))

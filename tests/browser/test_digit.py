@@ -1,0 +1,223 @@
+"""Draw a digit: the page's program against Keras, and the box that a reader meets."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from playwright.sync_api import Page
+
+import tlhelpers as tl
+
+CHAPTER = "book/mnist/08-go-beyond-the-article.html"
+STROKES = json.loads(Path(__file__).with_name("strokes.json").read_text())
+# Runs images (given as bytes) and answers with probabilities and milliseconds, one image after the other.
+RUN = """async ([folder, bytes, side]) => {
+    const { load } = await import("/_static/digit-model.js");
+    const model = await load(folder);
+    const images = Uint8Array.from(atob(bytes), (letter) => letter.charCodeAt(0));
+    const answers = [], ms = [];
+    for (let at = 0; at < images.length; at += side * side) {
+        const began = performance.now();
+        answers.push(Array.from(model.run(images.subarray(at, at + side * side))));
+        ms.push(performance.now() - began);
+    }
+    return [answers, ms];
+}"""
+TO_IMAGES = """async ([strokes, shape]) => {
+    const { toImage } = await import("/_static/digit-model.js");
+    return strokes.map((each) => Array.from(toImage(each, shape)));
+}"""
+
+
+@pytest.fixture(scope="module")
+def made(site: Path) -> Path:
+    """What the chapter's own run wrote: its models for Keras lie beside those for the page."""
+    folder = site.parents[1] / "src" / Path(CHAPTER).parent / "web"
+    if not (folder / "ours.keras").is_file():
+        pytest.fail(f"{folder}: expected the chapter's own models; run make execute, and build from that")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def side(site: Path) -> int:
+    """Height and width of the digits that these models take."""
+    header = json.loads((site / Path(CHAPTER).parent / "web" / "ours" / "model.json").read_text())
+    return int(header["input"][0])
+
+
+@pytest.fixture
+def chapter(page: Page) -> Page:
+    page.goto(f"/{CHAPTER}")
+    return page
+
+
+def keras_says(made: Path, name: str, images: Any) -> Any:
+    import keras
+
+    return keras.models.load_model(made / f"{name}.keras").predict(images, batch_size=250, verbose=0)
+
+
+@pytest.mark.parametrize("name", ["ours", "article"])
+def test_test_digits_get_keras_classes(
+    name: str, chapter: Page, made: Path, side: int, request: pytest.FixtureRequest, capsys: Any
+) -> None:
+    test = tl.load_dataset({28: "mnist", 8: "digits"}[side]).test
+    images = test.images if request.config.getoption("--all-digits") else test.images[:500]
+    answers, ms = [], []
+    for first in range(0, len(images), 1000):
+        part = np.ascontiguousarray(images[first : first + 1000], "uint8")
+        assert (part == images[first : first + 1000]).all()
+        given = [f"/book/mnist/web/{name}", base64.b64encode(part.tobytes()).decode(), side]
+        some_answers, some_ms = chapter.evaluate(RUN, given)
+        answers += some_answers
+        ms += some_ms
+    expected = keras_says(made, name, images)
+    differ = int((np.argmax(answers, axis=1) != expected.argmax(axis=1)).sum())
+    worst = float(np.abs(np.array(answers) - expected).max())
+    accuracy = float((np.argmax(answers, axis=1) == test.labels[: len(images)]).mean())
+    with capsys.disabled():
+        print(
+            f"\n{name}: {differ} of {len(images)} classes differ from Keras', largest difference of a "
+            f"probability {worst:.2g}, accuracy {accuracy:.4f}, "
+            f"{np.median(ms):.1f} ms a digit (median), {np.percentile(ms, 95):.1f} ms (95th percentile)"
+        )
+    assert np.median(np.abs(np.array(answers) - expected).max(axis=1)) < 0.002
+    if name == "ours":  # the article's is held to nothing but its own figures, which the page states
+        assert differ <= max(1, len(images) // 1000)
+
+
+def test_strokes_get_keras_classes_and_are_read(chapter: Page, made: Path, side: int) -> None:
+    images = np.array(chapter.evaluate(TO_IMAGES, [[each["strokes"] for each in STROKES], [side, side]]))
+    images = images.reshape(-1, side, side).astype("uint8")
+    expected = keras_says(made, "ours", images).argmax(axis=1)
+    answers, _ = chapter.evaluate(
+        RUN, ["/book/mnist/web/ours", base64.b64encode(images.tobytes()).decode(), side]
+    )
+    assert (np.argmax(answers, axis=1) == expected).all()
+    read = (expected == [each["digit"] for each in STROKES]).mean()
+    # Glyphs of 8 by 8 say less, and the pocket edition has few digits to learn from.
+    assert read >= (0.9 if side == 28 else 0.5)
+
+
+@pytest.mark.parametrize("shift", [(0, 0), (3, -40)])
+def test_where_and_how_large_one_draws_makes_no_difference(shift: tuple[int, int], chapter: Page) -> None:
+    strokes = STROKES[6]["strokes"]
+    moved = [[[x * 40 + shift[0], y * 40 + shift[1]] for x, y in stroke] for stroke in strokes]
+    here, there = np.array(chapter.evaluate(TO_IMAGES, [[strokes, moved], [28, 28]])).reshape(2, 28, 28)
+    assert np.abs(here - there).max() <= 1
+    rows, columns = np.nonzero(here > 127)
+    assert 19 <= max(np.ptp(rows), np.ptp(columns)) + 1 <= 21
+    total = here.sum()
+    for axis in (0, 1):
+        centre = (here.sum(axis=1 - axis) * (np.arange(28) + 0.5)).sum() / total
+        assert abs(centre - 14) < 0.1
+
+
+def draw(page: Page, strokes: list[list[list[float]]]) -> None:
+    """Draw with the mouse."""
+    paper = page.locator(".digit-pad__paper")
+    paper.scroll_into_view_if_needed()
+    frame = paper.bounding_box()
+    assert frame is not None
+    for stroke in strokes:
+        places = [(frame["x"] + x * frame["width"], frame["y"] + y * frame["height"]) for x, y in stroke]
+        page.mouse.move(*places[0])
+        page.mouse.down()
+        for place in places[1:]:
+            page.mouse.move(*place)
+        page.mouse.up()
+
+
+def first(page: Page, column: int) -> str:
+    """The digit whose row is marked as a model's answer."""
+    row = page.locator(f".digit-pad tbody tr:has(td:nth-child({column}).digit-pad__first) th")
+    return row.inner_text()
+
+
+def test_a_drawn_digit_is_read_and_both_models_answer(chapter: Page, side: int, made: Path) -> None:
+    asked = chapter.watched.requests  # type: ignore[attr-defined]
+    assert not [url for url in asked if "/web/" in url], "models are fetched before anybody draws"
+    draw(chapter, STROKES[6]["strokes"])
+    says = chapter.locator(".digit-pad__says")
+    says.filter(has_text="Ours reads").wait_for()
+    assert not [url for url in asked if "article/weights" in url]
+    if side == 28:
+        assert first(chapter, 2) == "2"
+    assert f"Ours reads {first(chapter, 2)}" in says.inner_text()
+
+    ask = chapter.locator(".digit-pad__article")
+    megabytes = (made / "article" / "weights.bin").stat().st_size / 1e6
+    assert f"{megabytes:.1f} MB" in ask.inner_text()
+    ask.click()
+    says.filter(has_text="The article's reads").wait_for()
+    assert f"The article's reads {first(chapter, 3)}" in says.inner_text()
+    assert chapter.evaluate("document.activeElement.className") == "digit-pad__paper"
+    maps = chapter.locator(".digit-pad__maps")
+    assert "maps of" in (maps.get_attribute("aria-label") or "")
+    assert len(set(maps.evaluate(PIXELS))) > 100
+
+    chapter.get_by_role("button", name="Clear").click()
+    assert "Draw a digit" in says.inner_text()
+    assert chapter.locator(".digit-pad__first").count() == 0
+    assert chapter.watched.faults == []  # type: ignore[attr-defined]
+
+
+PIXELS = (
+    "(canvas) => Array.from(canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data)"
+)
+
+
+def test_undo_takes_back_one_stroke(chapter: Page) -> None:
+    four = STROKES[12]["strokes"]
+    draw(chapter, four[:1])
+    chapter.locator(".digit-pad__says").filter(has_text="Ours reads").wait_for()
+    one = chapter.locator(".digit-pad__paper").evaluate(PIXELS)
+    draw(chapter, four[1:])
+    chapter.get_by_role("button", name="Undo").click()
+    assert chapter.locator(".digit-pad__paper").evaluate(PIXELS) == one
+
+
+def test_by_keyboard_alone(chapter: Page, side: int) -> None:
+    chapter.locator(".digit-pad__paper").focus()
+    for key, times in {" ": 1, "ArrowDown": 14}.items():
+        for _ in range(times):
+            chapter.keyboard.press(key)
+    chapter.keyboard.press(" ")
+    says = chapter.locator(".digit-pad__says")
+    says.filter(has_text="Ours reads").wait_for()
+    if side == 28:
+        assert first(chapter, 2) == "1"
+    for button in ("Clear", "Undo", "Take a test digit"):
+        chapter.keyboard.press("Tab")
+        assert chapter.evaluate("document.activeElement.innerText") == button
+    chapter.keyboard.press("Enter")
+    says.filter(has_text="A test digit, labelled").wait_for()
+
+
+def test_a_finger_draws(new_page: Any) -> None:
+    page = new_page(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    page.goto(f"/{CHAPTER}")
+    draw(page, STROKES[3]["strokes"])
+    page.locator(".digit-pad__says").filter(has_text="Ours reads").wait_for()
+    assert page.evaluate("document.scrollingElement.scrollWidth") <= 390
+
+
+def test_what_cannot_be_fetched_is_said_and_tried_again(chapter: Page) -> None:
+    chapter.route("**/ours/weights.bin", lambda route: route.fulfill(status=404))
+    draw(chapter, STROKES[3]["strokes"])
+    says = chapter.locator(".digit-pad__says")
+    says.filter(
+        has_text="That did not work: web/ours/weights.bin: expected the file, got HTTP 404"
+    ).wait_for()
+    chapter.unroute("**/ours/weights.bin")
+    chapter.route("**/ours/weights.bin", lambda route: route.fulfill(body=b"short"))
+    chapter.get_by_role("button", name="Take a test digit").click()
+    says.filter(has_text="got 5").wait_for()
+    chapter.unroute("**/ours/weights.bin")
+    chapter.get_by_role("button", name="Take a test digit").click()
+    says.filter(has_text="Ours reads").wait_for()

@@ -1,0 +1,326 @@
+"""A trained classifier as static files that a web page can run, without a server and without a framework.
+
+The page's program, ``book/_static/digit-model.js``, knows some ten operations. `export` translates a Keras
+model into a list of them: nested models are opened, BatchNorm is folded into the convolution before it,
+and weights are rounded to float16.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from . import cache
+from .prefix import _flat, _nodes
+
+__all__ = ["Exported", "export"]
+
+FORMAT = 1
+"""Of the two files together; the page's program refuses another."""
+
+LARGEST = float(np.finfo(np.float16).max)
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What `export` wrote.
+
+    Attributes
+    ----------
+    folder
+        Where ``model.json`` and ``weights.bin`` lie.
+    parameters
+        Weights and biases, after BatchNorm was folded in.
+    size
+        Bytes of both files.
+    """
+
+    folder: Path
+    parameters: int
+    size: int
+
+
+@dataclass
+class _Step:
+    """One operation: what it reads, what it makes, and its numbers, still in float."""
+
+    op: str
+    name: str
+    reads: list[int]
+    shape: tuple[int, ...]
+    options: dict[str, Any] = field(default_factory=dict)
+    kernel: Array | None = None
+    bias: Array | None = None
+    done: bool = False  # an activation came: nothing more can be folded in
+
+
+def export(model: keras.Model, folder: str | Path) -> Exported:
+    """Write a trained classifier for the page's own program: a list of operations, and the weights.
+
+    Parameters
+    ----------
+    model
+        A Functional or built Sequential model from one image (height, width) or (height, width,
+        channels) to probabilities; nested models are opened. Made of the layers of MobileNetV2 and its
+        heads: Conv2D, DepthwiseConv2D, Dense, BatchNormalization, ReLU, Add, Concatenate, Resizing
+        (bilinear), Rescaling, ZeroPadding2D, GlobalAveragePooling2D, Flatten, Reshape, Dropout.
+    folder
+        Where to write ``model.json`` and ``weights.bin``. What was there under these names is replaced.
+
+    Returns
+    -------
+    Exported
+
+    Raises
+    ------
+    TypeError
+        If the model has no graph, or a layer that the page's program does not know.
+    ValueError
+        If the model has several inputs or outputs or no fixed size, a known layer has an option that is
+        not known, or a weight is too large for float16.
+    tlhelpers.cache.CacheError
+        If the folder can't be written.
+
+    Notes
+    -----
+    Half the bytes of float32 with eleven significant bits; the page computes in float32. Eight bits, one
+    scale a channel, would halve it again. They were tried, and changed the classes of far too many digits.
+    Explained in the chapter "Go beyond the article".
+
+    Examples
+    --------
+    >>> import tempfile, keras, tlhelpers as tl
+    >>> layers = [keras.Input((8, 8)), keras.layers.Flatten(), keras.layers.Dense(10, "softmax")]
+    >>> tl.web.export(keras.Sequential(layers), tempfile.mkdtemp()).parameters
+    650
+    """
+    folder = Path(folder)
+    steps = _steps(model)
+    weights = bytearray()
+    listed = []
+    parameters = 0
+    for step in steps:
+        entry = {"op": step.op, "name": step.name, "reads": step.reads, "shape": step.shape, **step.options}
+        for part, values in _rounded(step).items():
+            entry[part] = {"at": len(weights), "shape": values.shape}
+            weights.extend(values.tobytes())
+            parameters += values.size
+        listed.append(entry)
+    header = {
+        "format": FORMAT,
+        "input": tuple(model.inputs[0].shape[1:]),
+        "bytes": len(weights),
+        "steps": listed,
+    }
+    text = json.dumps(header, separators=(",", ":")).encode()
+    for name, content in (("model.json", text), ("weights.bin", bytes(weights))):
+        with cache.atomic_file(folder / name) as partial:
+            partial.write_bytes(content)
+    return Exported(folder, parameters, len(text) + len(weights))
+
+
+def _rounded(step: _Step) -> dict[str, Array]:
+    """A step's numbers as they are stored: float16, little-endian."""
+    if step.kernel is None:
+        return {}
+    bias = np.zeros(step.kernel.shape[-1]) if step.bias is None else step.bias
+    numbers = {"kernel": step.kernel, "bias": bias}
+    for values in numbers.values():
+        # `not` also catches what is no number.
+        if not np.abs(values).max() <= LARGEST:
+            raise ValueError(
+                f"{step.name}: expected weights within {LARGEST:g} of zero, which float16 can hold, "
+                f"got {np.abs(values).max():g}. Has training diverged?"
+            )
+    return {part: values.astype("<f2") for part, values in numbers.items()}
+
+
+def _steps(model: keras.Model) -> list[_Step]:
+    """The model as a list of operations, each reading from earlier ones; the first is the input."""
+    flat = _flat(model)
+    if len(flat.inputs) != 1 or len(flat.outputs) != 1:
+        raise ValueError(
+            f"model: expected one input and one output, got {len(flat.inputs)} and {len(flat.outputs)}. "
+            "Export the part between them: keras.Model(one_input, one_output)."
+        )
+    if None in flat.inputs[0].shape[1:]:
+        raise ValueError(
+            f"model: expected an input of fixed size, got {tuple(flat.inputs[0].shape)}. "
+            "Build it with keras.Input((height, width, channels))."
+        )
+    nodes = _nodes(flat)
+    uses: dict[int, int] = {id(flat.outputs[0]): 1}
+    for node in nodes:
+        for tensor in node.input_tensors:
+            uses[id(tensor)] = uses.get(id(tensor), 0) + 1
+
+    steps: list[_Step] = []
+    made: dict[int, int] = {}  # tensor -> the step that makes it
+    latest: dict[int, int] = {}  # step -> the very tensor that it makes, under no other name
+    pads: dict[int, tuple[tuple[int, int], tuple[int, int]]] = {}  # tensor -> zeros that it still lacks
+    for node in nodes:
+        layer, tensor = node.operation, node.outputs[0]
+        reads = [made[id(source)] for source in node.input_tensors]
+        shape = tuple(int(size) for size in tensor.shape[1:])
+        padded = [pads[id(source)] for source in node.input_tensors if id(source) in pads]
+        if padded and not isinstance(layer, (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)):
+            raise TypeError(f"{layer.name}: expected a convolution after zero padding, got {_kind(layer)}.")
+        if isinstance(layer, keras.layers.ZeroPadding2D):
+            made[id(tensor)], pads[id(tensor)] = reads[0], layer.padding
+        elif isinstance(layer, (keras.layers.Flatten, keras.layers.Reshape, keras.layers.Dropout)):
+            made[id(tensor)] = reads[0]  # the same numbers in the same order
+        elif (
+            len(reads) == 1
+            and uses[id(node.input_tensors[0])] == 1
+            and latest[reads[0]] == id(node.input_tensors[0])
+            and _folded(steps[reads[0]], layer)
+        ):
+            steps[reads[0]].name = layer.name
+            made[id(tensor)], latest[reads[0]] = reads[0], id(tensor)
+        else:
+            if node.is_input:
+                steps.append(_Step("input", layer.name, [], shape))
+            else:
+                steps.append(_step(layer, reads, shape, *padded, source=node.input_tensors[0].shape))
+            made[id(tensor)] = len(steps) - 1
+            latest[len(steps) - 1] = id(tensor)
+    if id(flat.outputs[0]) in pads:
+        raise TypeError(f"{model.name}: expected a convolution after zero padding, got the model's end.")
+    return steps
+
+
+def _kind(layer: Any) -> str:
+    return type(layer).__name__
+
+
+def _clip(layer: Any) -> float | None:
+    """The upper end of a rectifier (infinity for a plain one), or None if the layer is none."""
+    if isinstance(layer, keras.layers.ReLU) and not layer.negative_slope and not layer.threshold:
+        return float("inf") if layer.max_value is None else float(layer.max_value)
+    if isinstance(layer, keras.layers.Activation):
+        return {keras.activations.relu: float("inf"), keras.activations.relu6: 6.0}.get(layer.activation)
+    return None
+
+
+def _folded(step: _Step, layer: Any) -> bool:
+    """Put a layer into the step before it, where that gives the same numbers; False where it can't be."""
+    if step.done or step.op == "input" or "softmax" in step.options:
+        return False
+    clip = _clip(layer)
+    if clip is not None:
+        # JSON has no infinity.
+        step.options["clip"] = None if clip == float("inf") else clip
+        step.done = True
+        return True
+    if isinstance(layer, keras.layers.BatchNormalization) and step.kernel is not None:
+        scale, shift = _affine(layer)
+        # The channel is the last axis of every kernel here; a depthwise one is (height, width, channels).
+        step.kernel = step.kernel * scale
+        step.bias = (0 if step.bias is None else step.bias) * scale + shift
+        return True
+    return False
+
+
+def _affine(layer: keras.layers.BatchNormalization) -> tuple[Array, Array]:
+    """BatchNorm in inference: the factor and the summand of each channel."""
+    if layer.axis not in (-1, len(layer.moving_mean.shape), 3):
+        raise ValueError(f"{layer.name}: expected BatchNorm over the last axis, got axis {layer.axis}.")
+    mean, variance = (keras.ops.convert_to_numpy(each) for each in (layer.moving_mean, layer.moving_variance))
+    scale = 1 / np.sqrt(variance.astype("float64") + layer.epsilon)
+    if layer.scale:
+        scale = scale * keras.ops.convert_to_numpy(layer.gamma)
+    shift = -mean * scale
+    if layer.center:
+        shift = shift + keras.ops.convert_to_numpy(layer.beta)
+    return scale, shift
+
+
+def _step(
+    layer: Any,
+    reads: list[int],
+    shape: tuple[int, ...],
+    padding: Any = None,
+    *,
+    source: tuple[int | None, ...],
+) -> _Step:
+    """The operation of a single layer."""
+    name = layer.name
+    known = keras.layers
+    if isinstance(layer, known.DepthwiseConv2D):
+        options = _window(layer, padding, source)
+        step = _Step("depthwise", name, reads, shape, options)
+        if layer.depth_multiplier != 1:
+            raise ValueError(f"{name}: expected a depth multiplier of 1, got {layer.depth_multiplier}.")
+        step.kernel = keras.ops.convert_to_numpy(layer.kernel)[..., 0]
+    elif isinstance(layer, known.Conv2D):
+        if layer.groups != 1:
+            raise ValueError(f"{name}: expected 1 group, got {layer.groups}. Use DepthwiseConv2D.")
+        step = _Step("conv", name, reads, shape, _window(layer, padding, source))
+        step.kernel = keras.ops.convert_to_numpy(layer.kernel)
+    elif isinstance(layer, known.Dense):
+        if len(source) != 2:
+            raise ValueError(
+                f"{name}: expected a dense layer on (n, numbers), got {tuple(source)}. Flatten first."
+            )
+        step = _Step("dense", name, reads, shape)
+        step.kernel = keras.ops.convert_to_numpy(layer.kernel)
+    elif isinstance(layer, known.Rescaling):
+        step = _Step("rescale", name, reads, shape)
+        step.options = {"factor": float(layer.scale), "offset": float(layer.offset)}
+    elif isinstance(layer, known.Resizing):
+        if layer.interpolation != "bilinear" or layer.antialias or layer.crop_to_aspect_ratio:
+            raise ValueError(f"{name}: expected plain bilinear resizing, got {layer.get_config()}.")
+        return _Step("resize", name, reads, shape)
+    elif isinstance(layer, (known.Add, known.Concatenate, known.GlobalAveragePooling2D)):
+        if isinstance(layer, known.Concatenate) and layer.axis not in (-1, len(shape)):
+            raise ValueError(f"{name}: expected to concatenate along the last axis, got axis {layer.axis}.")
+        op = {known.Add: "add", known.Concatenate: "concat", known.GlobalAveragePooling2D: "mean"}[
+            type(layer)
+        ]
+        return _Step(op, name, reads, shape)
+    elif isinstance(layer, known.ReLU):
+        clip = _clip(layer)
+        if clip is None:
+            raise ValueError(f"{name}: expected a plain or capped rectifier, got {layer.get_config()}.")
+        options = {"factor": 1.0, "offset": 0.0, "clip": None if clip == float("inf") else clip}
+        return _Step("rescale", name, reads, shape, options, done=True)
+    else:
+        raise TypeError(
+            f"{name}: expected a layer that the page's program knows, got {_kind(layer)}. "
+            "tl.web.export says which it knows; add the operation there and in digit-model.js."
+        )
+    if getattr(layer, "use_bias", False):
+        step.bias = keras.ops.convert_to_numpy(layer.bias)
+    activation = getattr(layer, "activation", keras.activations.linear)
+    if activation is keras.activations.softmax:
+        step.options["softmax"] = True
+    elif activation in (keras.activations.relu, keras.activations.relu6):
+        step.options["clip"] = 6.0 if activation is keras.activations.relu6 else None
+    elif activation is not keras.activations.linear:
+        raise ValueError(f"{name}: expected linear, relu, relu6 or softmax, got {activation}.")
+    step.done = activation is not keras.activations.linear
+    return step
+
+
+def _window(layer: Any, padding: Any, source: tuple[int | None, ...]) -> dict[str, Any]:
+    """Stride and the rows and columns of zeros before and after, for a convolution."""
+    if layer.dilation_rate not in (1, (1, 1)):
+        raise ValueError(f"{layer.name}: expected no dilation, got {layer.dilation_rate}.")
+    strides = layer.strides if isinstance(layer.strides, tuple) else (layer.strides, layer.strides)
+    (top, _), (left, _) = padding or ((0, 0), (0, 0))
+    if layer.padding == "same":
+        if padding is not None:
+            raise ValueError(f"{layer.name}: expected padding once, got ZeroPadding2D and 'same'.")
+        # As TensorFlow does it: what does not divide evenly goes to the end.
+        sides = zip(source[1:3], strides, layer.kernel_size, strict=True)
+        top, left = (
+            max((-(-(size or 0) // stride) - 1) * stride + window - (size or 0), 0) // 2
+            for size, stride, window in sides
+        )
+    return {"stride": strides, "zeros": (top, left)}
