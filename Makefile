@@ -25,7 +25,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help book test env lint-env unit execute build serve measure bench pretrain lint format pin clean distclean
+.PHONY: help book test env lint-env unit execute build pages nightly serve measure bench pretrain lint format pin clean distclean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -51,6 +51,12 @@ execute: env ## execute a copy of every chapter, in out/src; the tree stays clea
 
 build: env ## build the book from the chapters that were executed last
 	$(PY) tools/build_book.py build --out $(OUT)
+
+pages: env ## try the built book in a browser: Chromium, axe-core
+	$(PY) -m pytest -n $(UNIT_WORKERS) tests/browser --site $(OUT)/_build/html
+
+nightly: env ## what is too long for each change; ONLY="axe links ..." some of it
+	$(PY) tools/nightly.py --out $(OUT) $(ONLY)
 
 serve: ## show the built book on http://localhost:8000
 	$(PY) -m http.server --bind 127.0.0.1 --directory $(OUT)/_build/html $(PORT)

@@ -136,6 +136,20 @@ def test_images_in_rows(shape: tuple[int, ...], ax: Axes) -> None:
     assert extents[0][3] < extents[4][3] < ax.get_ylim()[0]  # the first row on top, all inside
 
 
+def test_long_captions_do_not_run_into_each_other() -> None:
+    drawn = plots.images(np.zeros((6, 28, 28)), captions=["hypertension"] * 6, columns=6)
+    drawn.figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in drawn.texts]
+    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
+
+
+def test_pixels_of_small_images_are_kept(ax: Axes) -> None:
+    plots.images(np.zeros((2, 28, 28)), ax=ax)
+    assert [image.get_interpolation() for image in ax.images] == ["none"] * 2
+    plots.images(np.zeros((1, 96, 96)), ax=ax)
+    assert ax.images[-1].get_interpolation() == "antialiased"
+
+
 def test_images_are_not_stretched_in_brightness(ax: Axes) -> None:
     plots.images(np.full((1, 4, 4), 51, dtype=np.uint8), ax=ax)
     image = ax.images[0]
@@ -389,7 +403,37 @@ def test_lines_keep_the_order_of_texts_and_tell_groups_apart_in_grey(ax: Axes) -
     assert first.get_marker() != second.get_marker()
 
 
+def test_what_chapters_compare_looks_the_same_in_each() -> None:
+    looks = []
+    for order in (["frozen", "fine-tuned", "mine"], ["mine", "raw pixels", "fine-tuned", "frozen"]):
+        table = pd.DataFrame({"x": [1, 2] * len(order), "y": 0.5, "way": np.repeat(order, 2)})
+        drawn = plots.lines(table, x="x", y="y", by="way", ax=Figure().subplots()).get_legend()
+        assert drawn is not None
+        looks.append(
+            {
+                text.get_text(): (line.get_color(), line.get_marker(), line.get_linestyle())
+                for text, line in zip(drawn.get_texts(), drawn.get_lines(), strict=True)
+            }
+        )
+    first, second = looks
+    assert first["frozen"] == second["frozen"]
+    assert first["fine-tuned"] == second["fine-tuned"]
+    assert len({look[0] for look in second.values()}) == len({look[1] for look in second.values()}) == 4
+
+
+def test_two_names_of_one_kind_are_told_apart() -> None:
+    table = pd.DataFrame(
+        {"x": [1, 2] * 2, "y": 0.5, "way": np.repeat(["from scratch", "network from scratch"], 2)}
+    )
+    drawn = plots.lines(table, x="x", y="y", by="way", ax=Figure().subplots())
+    markers = {line.get_marker() for line in drawn.lines} - {"None"}
+    assert len(markers) == 2
+
+
 def test_lines_refuse() -> None:
+    seven = pd.DataFrame({"x": 1, "y": 2, "way": list("abcdefg")})
+    with pytest.raises(ValueError, match="at most 6 groups, got 7"):
+        plots.lines(seven, x="x", y="y", by="way")
     with pytest.raises(ValueError, match="columns images, second, side"):
         plots.lines(RACE, x="images", y="second", by="side")
     with pytest.raises(ValueError, match=r"got none for \['b'\]"):

@@ -43,6 +43,10 @@ BACKBONES: dict[str, Callable[[int, bool], keras.Model]] = {
     "mobilenet_v2_imagenet": _imagenet,
     "mobilenet_v2_glyphs": _glyphs,
 }
+"""How each backbone is made, by its name.
+
+:meta hide-value:
+"""
 
 
 def load_backbone(
@@ -135,7 +139,7 @@ def preparation(image_shape: tuple[int, ...], *, image_size: int = 32) -> keras.
     Returns
     -------
     keras.Model
-        Named "prepare"; input (n, *image_shape) with values 0..255, output float32
+        Named "prepare"; input ``(n, *image_shape)`` with values 0..255, output float32
         (n, image_size, image_size, 3) with values 0..1. No weights.
 
     Raises

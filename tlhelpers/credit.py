@@ -60,6 +60,7 @@ __all__ = [
 ]
 
 METRIC = "AUC"
+"""What the table counts."""
 TRANSFER = ("frozen", "fine-tuned", "source only")
 """These need the source's network, and none of its rows."""
 POOLED = ("pooled", "gradient boosting, pooled")
@@ -67,6 +68,7 @@ POOLED = ("pooled", "gradient boosting, pooled")
 ALONE = ("from scratch", "logistic regression", "gradient boosting")
 """These know the target's labels alone."""
 METHODS = (*TRANSFER, *POOLED, *ALONE)
+"""All of them, in the order of the chapter's tables."""
 SIZES = (50, 200, 800, 2_400)
 """Numbers of labelled target rows."""
 

@@ -105,7 +105,7 @@ def small_convnet(
     Returns
     -------
     keras.Model
-        Raw images (n, *image_shape), values 0..255, to float32 (n, classes) probabilities.
+        Raw images ``(n, *image_shape)``, values 0..255, to float32 (n, classes) probabilities.
 
     Notes
     -----

@@ -734,6 +734,8 @@ _MINILM = "https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2/resolve
 _MINILM_SOURCE = "all-MiniLM-L6-v2, by the sentence-transformers project"
 
 #: Every file that can be fetched, by name.
+#:
+#: :meta hide-value:
 RESOURCES: dict[str, Resource] = {
     resource.filename: resource
     for resource in (

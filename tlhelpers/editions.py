@@ -246,10 +246,16 @@ def _set_figures() -> None:
     import seaborn as sns
 
     sns.set_theme(style="whitegrid", palette="colorblind")
-    mpl.rcParams.update({"figure.figsize": (7.0, 4.0), "figure.constrained_layout.use": True})
+    mpl.rcParams.update({"figure.figsize": (5.0, 3.6), "figure.constrained_layout.use": True})
+    # What a chapter draws by itself has the sizes of tlhelpers.plots.
+    mpl.rcParams.update(dict.fromkeys(("font.size", "axes.labelsize", "axes.titlesize"), 11))
+    mpl.rcParams.update(dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), 10))
+    mpl.rcParams.update({"legend.frameon": False, "legend.title_fontsize": 10})
     mpl.rcParams["svg.hashsalt"] = "tlhelpers"  # the same figure gives the same bytes
     ipython = sys.modules.get("IPython")
     if ipython is not None and ipython.get_ipython() is not None:
         from matplotlib_inline.backend_inline import set_matplotlib_formats
 
-        set_matplotlib_formats("svg")  # type: ignore[no-untyped-call]
+        # Photographs inside a figure have twice the pixels that a plain screen shows.
+        mpl.rcParams["image.composite_image"] = False
+        set_matplotlib_formats("svg", dpi=192)  # type: ignore[no-untyped-call]

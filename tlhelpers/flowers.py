@@ -38,7 +38,9 @@ __all__ = [
 ]
 
 METRIC = "accuracy"
+"""What the table counts."""
 TRANSFER = ("frozen", "fine-tuned")
+"""These need what the backbone has learned."""
 METHODS = (*TRANSFER, "from scratch")
 """A linear classifier on the frozen backbone; the last blocks trained, as deep as the ladder advises; a small
 convolutional network from random weights."""

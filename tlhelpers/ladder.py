@@ -90,6 +90,10 @@ CASES = (
     Case("full", "pneumonia", "many", "different", _IMAGENET, 64, 2000, 2, 3, 32),
     Case("pocket", "digits", "few", "similar", _GLYPHS, 32, 100, 10, 30, 16),
 )
+"""The data sets of the ladder, few and many labels of each.
+
+:meta hide-value:
+"""
 
 RATES: dict[str, tuple[float, float]] = {
     "head only": (0.001, 0.01),

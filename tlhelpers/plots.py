@@ -13,7 +13,9 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import FuncNorm
+from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
+from matplotlib.textpath import TextPath
 from matplotlib.ticker import MaxNLocator
 
 if TYPE_CHECKING:  # at run time a picture needs no scikit-learn
@@ -24,6 +26,7 @@ __all__ = [
     "FROZEN",
     "NEUTRAL",
     "OURS",
+    "SCRATCH",
     "TRAINED",
     "WRONG",
     "before_after",
@@ -45,13 +48,29 @@ OURS = _COLORBLIND[0]
 TRAINED = _COLORBLIND[1]
 ARTICLE = _COLORBLIND[2]
 WRONG = _COLORBLIND[3]
+SCRATCH = _COLORBLIND[4]
 FROZEN = _COLORBLIND[9]
 NEUTRAL = "#595959"
 
-# At 5 inches, shown 360 pixels wide on a phone, 10 points are 10 pixels.
+# What many chapters compare keeps its colour, marker and dash in each of them; what only one compares gets
+# those that are left.
+_PLACES: dict[object, int] = {
+    "frozen": 0,
+    "fine-tuned": 1,
+    "raw pixels": 3,
+    "pixels": 3,
+    "from scratch": 4,
+    "network from scratch": 4,
+    "small network, from scratch": 4,
+}
+_LINE_COLORS = [OURS, TRAINED, ARTICLE, _COLORBLIND[7], SCRATCH, _COLORBLIND[5]]
+_MARKERS = ["o", "s", "D", "v", "^", "P"]
+_DASHES: list[tuple[float, ...] | str] = ["", (4, 1.5), (1, 1), (5, 1, 1, 1), (3, 1, 1.5, 1), (2, 2)]
+
+# At 5 inches, shown 390 pixels wide on a phone, 10 points are 10 pixels.
 _WIDTH = 5.0
-_TEXT = 10
-_SMALL = 9
+_TEXT = 11
+_SMALL = 10
 
 _TRAINED_HATCH = ""
 _FROZEN_HATCH = "////"
@@ -125,23 +144,25 @@ def images(
     # One unit is the side of an image; a caption's height in units follows from the width of a column.
     inches = min(_WIDTH, 1.5 * columns) if ax is None else ax.get_window_extent().width / ax.figure.dpi
     pitch = 1.12
-    line = 1.35 * _SMALL / 72 / (inches / (columns * pitch))
+    words = [f"✗ {text}" if bad else text for text, bad in zip(captions or [], marked.tolist(), strict=False)]
+    size = _caption_size(words, bool(marked.any()), 72 * 0.92 * inches / columns)
+    line = 1.35 * size / 72 / (inches / (columns * pitch))
     drop = pitch + lines * line
     ax = _axes(ax, (inches, inches * rows * drop / (columns * pitch)))
     for i, picture in enumerate(pictures):
         x, y = (i % columns) * pitch, (i // columns) * drop
-        ax.imshow(picture, cmap="gray", vmin=0, vmax=1, extent=(x, x + 1, y + 1, y))
+        _imshow(ax, picture, (x, x + 1, y + 1, y))
         colour, width = (WRONG, 3.0) if marked[i] else (NEUTRAL, 0.5)
         ax.add_patch(Rectangle((x, y), 1, 1, fill=False, edgecolor=colour, linewidth=width))
         if captions is not None:
             ax.annotate(
-                f"✗ {captions[i]}" if marked[i] else captions[i],
+                words[i],
                 (x + 0.5, y + 1),
                 xytext=(0, -3),
                 textcoords="offset points",
                 ha="center",
                 va="top",
-                fontsize=_SMALL,
+                fontsize=size,
                 fontweight="bold" if marked[i] else "normal",
             )
         elif marked[i]:
@@ -286,7 +307,7 @@ def before_after(before: npt.ArrayLike, after: npt.ArrayLike, *, ax: Axes | None
         ax.text(0, y - 0.2 * label, f"{word}: {_described(raw)}", ha="left", va="bottom", fontsize=_TEXT)
         for i, picture in enumerate(pictures):
             x = i * pitch + (side - w) / 2
-            ax.imshow(picture, cmap="gray", vmin=0, vmax=1, extent=(x, x + w, y + h, y))
+            _imshow(ax, picture, (x, x + w, y + h, y))
             ax.add_patch(Rectangle((x, y), w, h, fill=False, edgecolor=NEUTRAL, linewidth=0.5))
         y += h + 0.08 * side + label
     _frame_images(ax, width, height)
@@ -349,7 +370,7 @@ def model_diagram(parts: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     ax = _axes(ax, (_WIDTH, 1.1 + 0.31 * n))
     longest = np.log10(max(int(total.max()), 10))
     for y, (have, learn) in enumerate(zip(total.tolist(), trained.tolist(), strict=True)):
-        length = 0.42 * np.log10(have + 1) / longest if have else 0.03
+        length = 0.38 * np.log10(have + 1) / longest if have else 0.03
         style, words = _part_style(have, learn)
         ax.barh(y, length, height=0.62, edgecolor="black", linewidth=0.8, **style)
         ax.text(length + 0.02, y, words, ha="left", va="center", fontsize=_SMALL)
@@ -514,7 +535,8 @@ def lines(
     Raises
     ------
     ValueError
-        If the table is empty or lacks a column, or a group has no colour in `colors`.
+        If the table is empty or lacks a column, there are more than six groups, or a group has no colour in
+        `colors`.
 
     Notes
     -----
@@ -535,6 +557,7 @@ def lines(
     missing = [group for group in groups if colors is not None and group not in colors]
     if missing:
         raise ValueError(f"Expected a colour for each of {groups}, got none for {missing}. Add them.")
+    places = _line_places(groups)
     ax = _axes(ax, (_WIDTH, 3.6))
     sns.lineplot(
         table,
@@ -544,8 +567,9 @@ def lines(
         style=by,
         hue_order=groups,
         style_order=groups,
-        palette=dict(colors) if colors is not None else _COLORBLIND[: len(groups)],
-        markers=["o", "s", "D", "^", "v", "P"][: len(groups)],
+        palette=dict(colors) if colors is not None else [_LINE_COLORS[i] for i in places],
+        markers=[_MARKERS[i] for i in places],
+        dashes=[_DASHES[i] for i in places],
         units=run,
         estimator=None if run or path else "mean",
         errorbar=None if run or path else _least_to_most,
@@ -559,6 +583,20 @@ def lines(
     # Under the axes, where no line can run behind it.
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2, frameon=False, fontsize=_SMALL)
     return ax
+
+
+def _line_places(groups: list[Any]) -> list[int]:
+    """Return each group's place among colours, markers and dashes."""
+    if len(groups) > len(_MARKERS):
+        raise ValueError(
+            f"Expected at most {len(_MARKERS)} groups, got {len(groups)}: {groups}. Draw fewer lines at once."
+        )
+    taken: list[int | None] = []
+    for group in groups:
+        place = _PLACES.get(group)
+        taken.append(None if place in taken else place)
+    free = (place for place in range(len(_MARKERS)) if place not in taken)
+    return [next(free) if place is None else place for place in taken]
 
 
 def _least_to_most(values: pd.Series[float]) -> tuple[float, float]:
@@ -831,7 +869,8 @@ def reliability(evaluation: Evaluation, *, ax: Axes | None = None) -> Axes:
     ax.set_title(
         f"Calibration error {evaluation.calibration_error:.3f} ({evaluation.n:,} images)", fontsize=_TEXT
     )
-    ax.legend(loc="upper left", frameon=False, fontsize=_SMALL)
+    # Under the axes, where no line can run behind it.
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False, fontsize=_SMALL)
     return ax
 
 
@@ -841,6 +880,22 @@ def _axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
         return ax
     new: Axes = plt.subplots(figsize=size, layout="constrained")[1]
     return new
+
+
+def _imshow(ax: Axes, picture: npt.NDArray[Any], extent: tuple[float, float, float, float]) -> None:
+    """Draw one image; the pixels of a small one stay as they are, sharp at any size and few to store."""
+    ax.imshow(
+        picture, cmap="gray", vmin=0, vmax=1, extent=extent,
+        interpolation="none" if max(picture.shape[:2]) <= 64 else "antialiased",
+    )  # fmt: skip
+
+
+def _caption_size(captions: Sequence[str], bold: bool, room: float) -> float:
+    """Return the size in points at which no line is wider than its column of so many points."""
+    font = FontProperties(weight="bold" if bold else "normal")
+    lines = [line for caption in captions for line in caption.splitlines() if line.strip()]
+    widest = max((TextPath((0, 0), line, size=1, prop=font).get_extents().width for line in lines), default=0)
+    return min(_SMALL, (room - 3) / widest) if widest else _SMALL
 
 
 def _frame_images(ax: Axes, width: float, height: float) -> None:

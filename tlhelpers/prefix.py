@@ -322,7 +322,7 @@ def precompute(
     Returns
     -------
     numpy.memmap
-        Read-only activations, (n, *prefix.output_shape[1:]). Keras' `fit` on TensorFlow reads
+        Read-only activations, ``(n, *prefix.output_shape[1:])``. Keras' `fit` on TensorFlow reads
         float32 ones from the map, without a copy in memory.
 
     Raises

@@ -54,7 +54,9 @@ __all__ = [
 ]
 
 METRIC = "accuracy"
+"""What the table counts."""
 TRANSFER = ("frozen", "fine-tuned", "word vectors")
+"""These need what was read before."""
 METHODS = (*TRANSFER, "TF-IDF")
 """Linear probe on the frozen encoder's states; its last two blocks trained; logistic regression on the mean
 of GloVe's word vectors; logistic regression on TF-IDF of words and pairs of words, from scratch."""

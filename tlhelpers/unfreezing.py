@@ -24,11 +24,13 @@ GROUPS = (*(f"block_{number}" for number in range(3, 10)), "head")
 """What has a share of its own, from the input on: the blocks that our recipe trains, and the head."""
 
 WAYS = ("head only", "all at once", "discriminative rates", "gradual unfreezing", "probe, then fine-tune")
+"""The ways that are compared."""
 
 DIVISOR = 2.6
 """Howard and Ruder's: each layer's rate over that of the layer below it."""
 
 EPOCHS, BATCH_SIZE, LABELS = 20, 32, 300
+"""What every way has in common: passes over the labels, images a step, labels."""
 RATES = (0.001, 0.003, 0.01, 0.03, 0.1)
 """Learning rates tried with seed 0. The one with the best validation accuracy serves all seeds."""
 

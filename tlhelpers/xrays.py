@@ -41,10 +41,12 @@ __all__ = [
 ]
 
 METRIC = "AUC"
+"""What the table counts."""
 METHODS = ("frozen", "fine-tuned", "from scratch", "raw pixels")
 """Linear probe on frozen features; the depth that the measured ladder advises, trained; a small
 convolutional network with random weights; logistic regression on the pixels."""
 TRANSFER = ("frozen", "fine-tuned")
+"""These need what the backbone has learned."""
 SIZES = (50, 200, 1_000, 4_708)
 """Numbers of labels; the last is all there are."""
 

@@ -1,9 +1,13 @@
-"""A Sphinx extension for this book: native MathML, live boxes, and theme options that Jupyter Book lacks."""
+"""A Sphinx extension for this book: native MathML, live boxes, theme options that Jupyter Book has no key for,
+and what `book_runs` and `book_links` add to the pages.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+import book_links
+import book_runs
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.application import Sphinx
@@ -44,11 +48,10 @@ def _theme_options(_app: Sphinx, config: Config) -> None:
     config.html_theme_options = {**config.html_theme_options, **THEME_OPTIONS}
 
 
-def _live_boxes(app: Sphinx, _page: str, _template: str, _context: dict[str, Any], doctree: Any) -> None:
+def _live_boxes(app: Sphinx, _page: str, _template: str, context: dict[str, Any], _tree: object) -> None:
     """Load a box's script and style on the pages that hold one, and on no other."""
-    html = [node.astext() for node in doctree.findall(nodes.raw)] if doctree is not None else []
     for name, (script, style) in LIVE_BOXES.items():
-        if any(f'class="{name}"' in text for text in html):
+        if f'class="{name}"' in context.get("body", ""):
             app.add_js_file(script, type="module")
             app.add_css_file(style)
 
@@ -59,4 +62,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_html_math_renderer("mathml", (_inline, None), (_block, None))
     app.connect("config-inited", _theme_options)
     app.connect("html-page-context", _live_boxes)
+    book_runs.setup(app)
+    book_links.setup(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

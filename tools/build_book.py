@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
+import platform
 import shutil
 import subprocess
 import sys
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import book_runs
 import check_pages
 import repository
 import setup_cell
 import yaml
 
 ROOT = repository.ROOT
-NEEDED = ("_config.yml", "_toc.yml", "pyproject.toml")
+NEEDED = ("_config.yml", "_toc.yml", "pyproject.toml", "CITATION.cff")
 # What a chapter makes for its page's scripts lies in a folder of this name beside it.
 MADE = "web"
 SKIP = shutil.ignore_patterns(".ipynb_checkpoints", "__pycache__", "_build", ".DS_Store", MADE)
@@ -45,6 +45,23 @@ def copy(out: Path) -> None:
         shutil.copy2(ROOT / name, source / name)
     shutil.copytree(ROOT / "book", source / "book", ignore=SKIP)
     shutil.copytree(ROOT / "tools", source / "tools", ignore=SKIP)
+    record = json.dumps(machine(), indent=1)
+    (source / book_runs.MACHINE).write_text(f"{record}\n", encoding="utf-8")
+
+
+def machine() -> dict[str, Any]:
+    """Where the chapters are about to be executed; the built pages say so, wherever they are built."""
+    import tensorflow as tf
+    from tlhelpers import published
+
+    stamp = published.stamp()
+    gpus = len(tf.config.list_physical_devices("GPU"))
+    return {
+        "machine": stamp["machine"],
+        "system": f"{platform.system()} {platform.machine()}",
+        "gpus": gpus,
+        "commit": stamp["commit"],
+    }
 
 
 def final_config(
@@ -85,20 +102,6 @@ def final_config(
     return config, [f"repository: {address}"]
 
 
-def add_run_time(notebook: dict[str, Any], cores: int | None) -> None:
-    """Say under the title how long the chapter's cells took, from what the execution recorded, in place."""
-    times = [cell["metadata"]["execution"] for cell in notebook["cells"] if "execution" in cell["metadata"]]
-    if not times:
-        return
-    began = min(datetime.fromisoformat(time["iopub.execute_input"]) for time in times)
-    ended = max(datetime.fromisoformat(time["shell.execute_reply"]) for time in times)
-    seconds = (ended - began).total_seconds()
-    shown = f"{seconds:.0f} seconds" if seconds < 100 else f"{seconds / 60:.1f} minutes"
-    title, _, rest = "".join(notebook["cells"][0]["source"]).partition("\n")
-    line = f"*Measured: the code on this page ran in {shown} on {cores} processor cores.*"
-    notebook["cells"][0]["source"] = f"{title}\n\n{line}\n{rest}"
-
-
 def executed_faults(notebook: dict[str, Any]) -> list[str]:
     """Why a notebook does not count as executed; an empty list if it does."""
     code = [c for c in notebook["cells"] if c["cell_type"] == "code" and "".join(c["source"]).strip()]
@@ -129,9 +132,8 @@ def build(out: Path) -> Path:
         for fault in executed_faults(notebook):
             raise BuildError(f"{path}: {fault}; {again}")
         cells.add(setup_cell.cell_address("".join(notebook["cells"][1]["source"])))
-        if "*Measured:" not in "".join(notebook["cells"][0]["source"]):  # built before from this execution
-            add_run_time(notebook, os.cpu_count())
-        path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if not (source / book_runs.MACHINE).exists():
+        raise BuildError(f"{source / book_runs.MACHINE} is missing: it says where the chapters ran; {again}")
 
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
     config, notes = final_config(config, repository.address(), cells)

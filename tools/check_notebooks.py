@@ -32,6 +32,8 @@ _SETTING = re.compile(r"0\.0*1")
 _QUOTED = re.compile(r"\b(?:the article|published)\b", re.IGNORECASE)
 # Calls on these draw; those that only set something up, or put it away, do not.
 _DRAWING = {"plots", "plt", "sns"}
+# These show pictures, which the dark theme must not turn into their negatives.
+_PICTURES = {"images", "heat_maps", "before_after", "imshow"}
 _NOT_DRAWING = {"close", "set_theme", "set_palette", "use", "rc", "color_palette"}
 
 
@@ -150,13 +152,35 @@ def draws(cell: dict[str, Any]) -> bool:
 
 
 def figures_have_text(notebook: Notebook) -> list[str]:
-    """A cell that draws says what the figure shows."""
+    """A cell that draws says what the figure shows, and below it what to see there."""
     wrong = []
     for number, cell in code_cells(notebook):
-        alt = cell["metadata"].get("mystnb", {}).get("image", {}).get("alt", "")
-        if draws(cell) and len(alt.split()) < 4:
+        if not draws(cell):
+            continue
+        about = cell["metadata"].get("mystnb", {})
+        caption = about.get("figure", {}).get("caption", "")
+        if len(about.get("image", {}).get("alt", "").split()) < 4:
             where = '"mystnb": {"image": {"alt": "..."}}'
             wrong.append(f"cell {number} draws without a text for it: add {where} to its metadata")
+        if len(caption.split()) < 4:
+            where = '"mystnb": {"figure": {"caption": "..."}}'
+            wrong.append(f"cell {number} draws without a caption: add {where} to its metadata")
+        if _RESULT.search(caption):
+            wrong.append(f"cell {number} types a result in its caption: {caption[:70]!r}; say what to see")
+    return wrong
+
+
+def pictures_stay_as_they_are(notebook: Notebook) -> list[str]:
+    """Charts are inverted in the dark theme; a cell that shows pictures says that it does."""
+    wrong = []
+    for number, cell in code_cells(notebook):
+        module = tree(cell)
+        calls = [node for node in ast.walk(module) if isinstance(node, ast.Call)] if module else []
+        shows = any(_PICTURES & set(dotted(call.func)[-1:]) for call in calls)
+        classes = cell["metadata"].get("mystnb", {}).get("image", {}).get("classes", "")
+        if shows and draws(cell) and "picture" not in classes.split():
+            where = '"mystnb": {"image": {"classes": "picture"}}'
+            wrong.append(f"cell {number} shows pictures, which dark pages would invert: add {where}")
     return wrong
 
 
@@ -216,7 +240,16 @@ def glue_resolves(notebook: Notebook, *, others: Callable[[str], Notebook]) -> l
     return wrong
 
 
-RULES = (stripped, set_up, kernel, skeleton, short_cells, figures_have_text, no_typed_results)
+RULES = (
+    stripped,
+    set_up,
+    kernel,
+    skeleton,
+    short_cells,
+    figures_have_text,
+    pictures_stay_as_they_are,
+    no_typed_results,
+)
 
 
 def load(path: Path) -> Notebook:

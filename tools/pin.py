@@ -14,7 +14,7 @@ HEAD = """\
 # Refresh with 'make pin', from a fresh environment.
 """
 # Ours, and what an environment brings by itself or holds for somebody's own use.
-LEFT_OUT = {"tlhelpers", "pip", "playwright", "pyee", "greenlet"}
+LEFT_OUT = {"tlhelpers", "pip", "uv"}
 
 
 def main() -> None:

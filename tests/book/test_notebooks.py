@@ -16,6 +16,8 @@ import yaml
 
 CHAPTERS = setup_cell.chapters()
 ALT = "A line that rises from left to right."
+CAPTION = "From left to right labels become more."
+FIGURE = {"image": {"alt": ALT}, "figure": {"caption": CAPTION}}
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
@@ -58,7 +60,7 @@ def _sound() -> dict[str, Any]:
         _markdown("# Try a thing\n\n## What you'll do\n\n## What you'll learn\n\n## What you'll need"),
         _code(setup_cell.cell_source(None), tags=[setup_cell.TAG]),
         _code("tl.published.check('mnist.head', 0.67)\nfor n in (1, 2):\n    tl.published.glue(f'e-{n}', n)"),
-        _code("tl.plots.curves(history)", mystnb={"image": {"alt": ALT}}),
+        _code("tl.plots.curves(history)", mystnb=FIGURE),
         _markdown(
             "It ends at {glue:text}`mnist.head:.4f`, after {glue}`e-1`, with a rate of 0.001 and `0.25`."
         ),
@@ -108,6 +110,20 @@ FAULTS: dict[str, tuple[Spoil, str]] = {
     "no alt text": (lambda n: n["cells"][3].update(metadata={}), "cell 4 draws without a text"),
     "no alt, pandas": (lambda n: n["cells"].insert(3, _code("frame.plot(x='n')")), "cell 4 draws"),
     "no alt, pyplot": (lambda n: n["cells"].insert(3, _code("fig, ax = plt.subplots()")), "cell 4 draws"),
+    "no caption": (
+        lambda n: n["cells"][3].update(metadata={"mystnb": {"image": {"alt": ALT}}}),
+        "cell 4 draws without a caption",
+    ),
+    "result in a caption": (
+        lambda n: n["cells"][3]["metadata"]["mystnb"].update(
+            figure={"caption": "It ends at 0.974, see there."}
+        ),
+        "cell 4 types a result in its caption",
+    ),
+    "picture not marked": (
+        lambda n: n["cells"][3].update(source="tl.plots.images(some)"),
+        "cell 4 shows pictures",
+    ),
     "typed percentage": (lambda n: n["cells"].insert(4, _markdown("It reaches 99.1 %.")), "types a result"),
     "typed fraction": (lambda n: n["cells"].insert(4, _markdown("It reaches 0.67.")), "types a result"),
     "typed in a note": (

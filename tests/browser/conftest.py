@@ -1,0 +1,147 @@
+"""The built book in a real browser: a server for its pages, Chromium, a page that reaches no other host.
+
+The folder comes from ``--site`` or ``BOOK_SITE``; ``make pages`` sets it. Chromium is the system's own:
+nothing is downloaded. Plain ``pytest`` passes this folder by, because it needs a built book.
+"""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, Route, sync_playwright
+
+ROOT = Path(__file__).resolve().parents[2]
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+WIDE = {"width": 1280, "height": 900}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """What the tests of the pages can be told."""
+    parser.addoption("--site", help="the built pages (default: $BOOK_SITE, else out/_build/html)")
+    parser.addoption("--every-view", action="store_true", help="axe-core in two themes and at two widths")
+    parser.addoption("--all-digits", action="store_true", help="draw-a-digit: all 10,000 test digits")
+
+
+@pytest.fixture(scope="session")
+def site(request: pytest.FixtureRequest) -> Path:
+    """The folder of the built pages."""
+    named = request.config.getoption("--site") or os.environ.get("BOOK_SITE")
+    folder = Path(named) if named else ROOT / "out" / "_build" / "html"
+    if not (folder / "index.html").is_file():
+        pytest.fail(f"{folder} holds no built book; run make book, or name the pages with --site")
+    return folder.resolve()
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    # The answers that a static host gives, whatever the machine's own list of file types says.
+    extensions_map = {  # noqa: RUF012
+        **http.server.SimpleHTTPRequestHandler.extensions_map,
+        ".js": "text/javascript",
+        ".wasm": "application/wasm",
+    }
+
+    def log_message(self, *_args: Any) -> None:
+        pass
+
+
+@pytest.fixture(scope="session")
+def server(site: Path) -> Iterator[str]:
+    """The address of a static server on this machine that serves ``site``, without a slash at its end."""
+    handler = functools.partial(_Quiet, directory=str(site))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        running.daemon_threads = True
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """The system's Chromium; a test is skipped where there is none, and fails where that is in CI."""
+    program = next((found for name in NAMES if (found := shutil.which(name))), None)
+    if program is None:
+        message = (
+            f"no Chromium is installed (looked for {', '.join(NAMES)}); on Debian: apt-get install chromium"
+        )
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    # Inside a container the system administrator has no sandbox to offer.
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield running
+        running.close()
+
+
+class Watched:
+    """What happened on a page that should not have."""
+
+    def __init__(self, context: BrowserContext, base: str) -> None:
+        self.base = base
+        self.foreign: list[str] = []
+        self.failed: list[str] = []
+        self.console: list[str] = []
+        self.requests: list[str] = []
+        context.route("**/*", self._route)
+        context.on("console", self._console)
+        context.on("weberror", lambda error: self.console.append(f"uncaught: {error.error}"))
+        context.on("response", self._response)
+        context.on("requestfailed", lambda request: self.failed.append(f"{request.url}: {request.failure}"))
+
+    def _route(self, route: Route) -> None:
+        url = route.request.url
+        self.requests.append(url)
+        if url.startswith((self.base, "data:", "blob:")):
+            route.continue_()
+        else:
+            self.foreign.append(url)
+            route.abort()
+
+    def _console(self, message: Any) -> None:
+        if message.type in ("error", "warning"):
+            self.console.append(f"{message.type}: {message.text}")
+
+    def _response(self, response: Any) -> None:
+        if response.status >= 400:
+            self.failed.append(f"{response.url}: {response.status}")
+
+    @property
+    def faults(self) -> list[str]:
+        """All of it, in words."""
+        return [
+            *(f"foreign request: {url}" for url in self.foreign),
+            *(f"failed request: {what}" for what in self.failed),
+            *(f"console: {text}" for text in self.console),
+        ]
+
+
+@pytest.fixture
+def new_page(browser: Browser, server: str) -> Iterator[Callable[..., Page]]:
+    """Make pages that reach no other host; ``page.watched`` tells what they asked for."""
+    contexts = []
+
+    def make(**options: Any) -> Page:
+        context = browser.new_context(**{"viewport": WIDE, "base_url": server, **options})
+        contexts.append(context)
+        watched = Watched(context, server)
+        page = context.new_page()
+        page.watched = watched  # type: ignore[attr-defined]
+        return page
+
+    yield make
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def page(new_page: Callable[..., Page]) -> Page:
+    """A fresh page of 1280 by 900 pixels in a fresh context, cut off from every other host."""
+    return new_page()

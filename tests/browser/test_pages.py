@@ -1,0 +1,100 @@
+"""Every page of the built book in a browser: sound, light, readable on a phone and for everybody."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page
+
+PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
+VIEWS = {
+    "light-1280": {"color_scheme": "light"},
+    "dark-1280": {"color_scheme": "dark"},
+    "light-390": {"color_scheme": "light", **PHONE},
+    "dark-390": {"color_scheme": "dark", **PHONE},
+}
+# Bytes of a page without its pictures; a megabyte has 1,000,000 here.
+WEIGHT = 1_500_000
+PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".svg", ".ico"}
+# What a page may fetch by itself. A model and its runtime wait until the reader asks for them.
+BY_ITSELF = PICTURES | {"", ".html", ".css", ".js", ".json", ".woff2"}
+# Rules that axe leaves off by default, and that a reader meets all the same.
+MORE_RULES = ("label-content-name-mismatch", "target-size", "td-has-header", "table-fake-caption")
+AXE = {
+    "resultTypes": ["violations"],
+    "rules": {rule: {"enabled": True} for rule in MORE_RULES},
+    # Without this axe fetches every style sheet again, one of them from a wrong address.
+    "preload": False,
+}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Each test that takes ``name`` runs once for each page, and one that takes ``view`` in each view."""
+    config = metafunc.config
+    if "name" in metafunc.fixturenames:
+        folder = Path(config.getoption("--site") or os.environ.get("BOOK_SITE") or "out/_build/html")
+        found = sorted(
+            path.relative_to(folder).as_posix()
+            for path in folder.rglob("*.html")
+            # A page that only leads to another is left before anything can be seen of it.
+            if "_static" not in path.parts and "http-equiv" not in path.read_text(encoding="utf-8")[:300]
+        )
+        # Without a built book one test remains, and says so.
+        metafunc.parametrize("name", found or ["nothing"])
+    if "view" in metafunc.fixturenames:
+        metafunc.parametrize("view", VIEWS if config.getoption("--every-view") else ["light-1280"])
+
+
+def _resources(page: Page) -> list[tuple[str, int]]:
+    """Path and bytes of everything the page has fetched, itself included."""
+    entries = page.evaluate(
+        "['navigation', 'resource'].flatMap(kind => performance.getEntriesByType(kind))"
+        ".map(entry => [entry.name, entry.encodedBodySize])"
+    )
+    return [(urlsplit(name).path, size) for name, size in entries]
+
+
+def test_loads(page: Page, name: str) -> None:
+    page.goto(f"/{name}")
+    page.wait_for_load_state("networkidle")
+    fetched = _resources(page)
+    assert page.watched.faults == []  # type: ignore[attr-defined]
+    by_itself = [path for path, _ in fetched if Path(path).suffix not in BY_ITSELF]
+    assert by_itself == [], "fetched before the reader asks for it"
+    counted = sorted(
+        ((size, path) for path, size in fetched if Path(path).suffix not in PICTURES), reverse=True
+    )
+    assert sum(size for size, _ in counted) > 0
+    assert sum(size for size, _ in counted) < WEIGHT, counted[:5]
+
+
+def test_fits_a_phone(new_page: Callable[..., Page], name: str) -> None:
+    page = new_page(**PHONE)
+    page.goto(f"/{name}")
+    width = page.evaluate("document.scrollingElement.scrollWidth")
+    wide = page.evaluate(
+        "[...document.querySelectorAll('main *')].filter(e => e.getBoundingClientRect().right > 391)"
+        ".slice(0, 5).map(e => e.tagName + '.' + e.className)"
+    )
+    assert width <= 390, f"the page scrolls sideways; too wide, or inside a box that scrolls: {wide}"
+    assert page.watched.faults == []  # type: ignore[attr-defined]
+
+
+def test_accessible(new_page: Callable[..., Page], name: str, view: str) -> None:
+    page = new_page(**VIEWS[view])
+    page.goto(f"/{name}")
+    assert page.locator("html").get_attribute("data-theme") == view.split("-")[0]
+    answer = Axe().run(page, options=AXE).response
+    assert answer["testEngine"]["name"] == "axe-core"
+    found = [
+        f"{violation['impact']}: {violation['id']}: {node['target']}: {node['html'][:200]}"
+        for violation in answer["violations"]
+        for node in violation["nodes"]
+        if violation["impact"] != "minor"
+    ]
+    assert found == []
