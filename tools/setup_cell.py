@@ -18,7 +18,7 @@ TAG = "hide-input"
 CELL_ID = "set-up"
 
 # No bare name here, ever: tlhelpers is not published on an index, so whatever is there is not ours.
-# What Colab brings is pinned as it is: a newer tensorflow-text would draw a newer TensorFlow, half a gigabyte.
+# What Colab brings is pinned as it is: a newer tensorflow-text would draw a newer TensorFlow.
 _INSTALL = """\
     import subprocess
     import sys
