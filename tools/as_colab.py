@@ -49,7 +49,16 @@ def make_environment(folder: Path, *, bare: bool) -> Path:
     subprocess.run([find_python(), "-m", "venv", str(folder)], check=True)
     python = folder / "bin" / "python"
     wanted = ["ipykernel"] if bare else [f"{name}=={version}.*" for name, version in PINNED.items()]
-    command = [str(python), "-m", "pip", "install", "--quiet", *wanted, *(() if bare else UNPINNED)]
+    command = [
+        str(python),
+        "-m",
+        "pip",
+        "install",
+        "-qq",
+        "--no-compile",
+        *wanted,
+        *(() if bare else UNPINNED),
+    ]
     subprocess.run(command, check=True)
     kernel = folder / "share" / "jupyter" / "kernels" / "colab"
     kernel.mkdir(parents=True, exist_ok=True)

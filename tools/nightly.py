@@ -53,7 +53,7 @@ def oldest(_pages: Path) -> bool:
     """Unit tests with the oldest dependencies."""
     with tempfile.TemporaryDirectory(prefix="oldest-") as scratch:
         # pip only takes the newest; uv has the option, and its answer needs no list of ours.
-        if not _run(sys.executable, "-m", "pip", "install", "--quiet", "--target", f"{scratch}/uv", "uv"):
+        if not _run(sys.executable, "-m", "pip", "install", "-qq", "--target", f"{scratch}/uv", "uv"):
             return False
         uv = f"{scratch}/uv/bin/uv"
         program = shutil.which(f"python{OLDEST_PYTHON}") or sys.executable

@@ -18,13 +18,17 @@ TAG = "hide-input"
 CELL_ID = "set-up"
 
 # No bare name here, ever: tlhelpers is not published on an index, so whatever is there is not ours.
-# pip keeps the TensorFlow that Colab brings, because tlhelpers asks for a range and not for one version.
+# What Colab brings is pinned as it is: a newer tensorflow-text would draw a newer TensorFlow.
 _INSTALL = """\
     import subprocess
     import sys
+    from importlib.metadata import distributions
 
+    pip = [sys.executable, "-m", "pip", "install", "--quiet"]
+    main = {{"tensorflow", "keras", "numpy"}}
+    kept = [f"{{d.name}}=={{d.version}}" for d in distributions() if d.name in main]
     source = "tlhelpers[text] @ git+{address}"
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", source], check=True)
+    subprocess.run([*pip, *kept, source], check=True)
     importlib.invalidate_caches()
 """
 _NO_ADDRESS = """\

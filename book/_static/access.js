@@ -3,7 +3,11 @@
 // The theme takes the focus off a button that was pressed, so that its hint goes; with it goes the reader's place,
 // also when the dialog that the button opened is closed again.
 for (const button of document.querySelectorAll("button[data-bs-toggle=tooltip]")) {
-  button.blur = () => {};
+  button.blur = () => window.bootstrap.Tooltip.getInstance(button)?.hide();
+  // A finger that closes the dialog brings the focus back, but did not ask for the hint.
+  button.addEventListener("show.bs.tooltip", (event) => {
+    if (!button.matches(":hover, :focus-visible")) event.preventDefault();
+  });
 }
 
 // Icons are letters of a font, which a screen reader would try to say.

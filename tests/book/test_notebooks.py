@@ -169,6 +169,7 @@ def test_set_up_cell_is_written_once(address: str | None, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("address", [None, "https://github.com/someone/a-book"])
 def test_set_up_cell_without_the_library(address: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.metadata
     import importlib.util
     import subprocess
 
@@ -182,3 +183,5 @@ def test_set_up_cell_without_the_library(address: str | None, monkeypatch: pytes
     else:
         exec(head, {})
         assert calls[0][-1] == f"tlhelpers[text] @ git+{address}"
+        # A newer tensorflow-text must not draw a newer TensorFlow than the one that is there.
+        assert f"tensorflow=={importlib.metadata.version('tensorflow')}" in calls[0]
