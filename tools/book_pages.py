@@ -1,5 +1,6 @@
-"""A Sphinx extension for this book: native MathML, theme options that Jupyter Book has no key for, and what
-`book_runs` and `book_links` add to the pages.
+"""A Sphinx extension for this book: native MathML, and theme options that Jupyter Book has no key for.
+
+It also sets up what `book_runs` and `book_links` add to the pages.
 """
 
 from __future__ import annotations

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -25,6 +27,7 @@ ROOT = repository.ROOT
 NEEDED = ("_config.yml", "_toc.yml", "pyproject.toml", "CITATION.cff")
 SKIP = shutil.ignore_patterns(".ipynb_checkpoints", "__pycache__", "_build", ".DS_Store")
 BRANCH = "main"
+ICON_SCRIPT = re.compile(r'<script defer src="[^"]*_static/scripts/fontawesome\.js[^"]*"></script>')
 COLAB = "https://colab.research.google.com"
 
 
@@ -49,7 +52,9 @@ def copy(out: Path) -> None:
 
 def machine() -> dict[str, Any]:
     """Where the chapters are about to be executed; the built pages say so, wherever they are built."""
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # no GPU is an answer here, and no error
     import tensorflow as tf
+
     from tlhelpers import published
 
     stamp = published.stamp()
@@ -147,12 +152,32 @@ def build(out: Path) -> Path:
         raise BuildError("the strict build failed: see the warnings above")
 
     pages = out / "_build" / "html"
+    drop_icon_script(pages)
     found = check_pages.check(pages)
     if found:
         raise BuildError("\n".join(["the pages are not as they should be:", *found]))
     for note in notes:
         print(note)
     return pages / "index.html"
+
+
+def drop_icon_script(pages: Path) -> None:
+    """Take the theme's largest script out of the pages.
+
+    It draws the icons as SVG, and is heavier than all the rest of a page. The theme's style sheet has the same
+    icons as a font, which then does it.
+    """
+    for path in sorted(pages.rglob("*.html")):
+        html, found = ICON_SCRIPT.subn("", path.read_text(encoding="utf-8"))
+        if found:
+            path.write_text(html, encoding="utf-8")
+    script = pages / "_static" / "scripts" / "fontawesome.js"
+    if not script.exists():
+        raise BuildError(
+            f"{script.name}: expected the theme's script of icons, got none; see drop_icon_script"
+        )
+    script.unlink()
+    script.with_name("fontawesome.js.map").unlink(missing_ok=True)
 
 
 def main() -> int:
