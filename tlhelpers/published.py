@@ -7,6 +7,7 @@ made by ``make measure``, in ``book/measured/``. What the article printed is her
 
 import datetime
 import functools
+import json
 import math
 import os
 import platform
@@ -350,13 +351,16 @@ def check_one(
     then = float(row[value])
     seeds = enough[(enough[list(like)] == row[list(like)]).all(axis=1)][value]
     allowed = tolerance(list(seeds), examples=examples)
+    what = ", ".join(f"{name} {row[name]}" for name in (*like, "seed"))
     if not abs(now - then) <= allowed:
-        what = ", ".join(f"{name} {row[name]}" for name in (*like, "seed"))
         raise Disagreement(
             f"{what}: expected {value} {then:.4f} within {allowed:.4f}, as in the measured table, "
             f"got {now:.4f}. If the method was meant to change, delete its rows, run `make measure` and "
             "commit the table. If not, something broke."
         )
+    # For the card at the page's end. Tables with several measures name theirs in a column.
+    measure = str(row.get("metric", value)).replace("_", " ")
+    glue(f"measured again: {measure}, {what}", json.dumps({"then": then, "now": now, "allowed": allowed}))
     return pd.DataFrame([{**row[[*like, "seed"]], "then": then, "now": now, "allowed": allowed}])
 
 

@@ -35,6 +35,7 @@ _NO_TERMS_IN = (
     nodes.title,
     nodes.reference,
     nodes.literal,
+    nodes.emphasis,  # titles of works
     nodes.FixedTextElement,
     nodes.raw,
     nodes.table,
@@ -47,11 +48,23 @@ _NO_TERMS_IN = (
 
 _NO_TERMS_CLASSES = {"cell", "sd-card", "run-card"}  # outputs, what is a link as a whole, and the run's card
 # Too common, or with another sense elsewhere in the book, to be a link by themselves.
-NOT_LINKED = {"accuracy", "glue", "label", "loss", "pooling", "precision", "recall", "transfer learning"}
+NOT_LINKED = {
+    "accuracy",
+    "glue",
+    "label",
+    "loss",
+    "pooling",
+    "precision",
+    "published result",
+    "recall",
+    "transfer learning",
+}
 
 _EXPLAINED = re.compile(r'\bin\s+the\s+chapters?\s+"[^"]+"(?:(?:,|,?\s+and)\s+"[^"]+")*')
 _QUOTED = re.compile(r'"([^"]+)"')
-_NAME = re.compile(r"(?<![`:\w])(?::\w+:)?`(?P<text>(?P<name>[A-Za-z_][\w.]*)[^`\n]*)`(?![`_])")
+_NAME = re.compile(
+    r"(?<![`:\w])(?::(?:func|class|data|mod|obj):)?`(?P<text>(?P<name>[A-Za-z_][\w.]*)[^`\n]*)`(?![`_])"
+)
 _USED = re.compile(r"\btl\.(\w+(?:\.\w+)?)")
 # Pygments' way to write tl.split.
 _CODE = re.compile(r'<span class="n">tl</span>((?:<span class="o">\.</span><span class="n">\w+</span>)+)')
@@ -79,7 +92,7 @@ def uses(source: Path) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for page, notebook in book_runs.chapters(source).items():
         code = "\n".join("".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "code")
-        for name in sorted({part for name in _USED.findall(code) for part in (name, name.partition(".")[0])}):
+        for name in sorted(set(_USED.findall(code))):
             found.setdefault(name, []).append(page)
     return found
 
@@ -129,7 +142,7 @@ def _link_names(text: str, full: str, thing: Any) -> str:
 def _on_docstring(app: Sphinx, _what: str, full: str, thing: Any, _options: Any, lines: list[str]) -> None:
     source = Path(app.srcdir)
     titles = _chapters(source)
-    text = "\n".join(lines)
+    text = _link_names("\n".join(lines), full, thing)
 
     def link(match: re.Match[str]) -> str:
         title = " ".join(match[1].split())
@@ -140,7 +153,6 @@ def _on_docstring(app: Sphinx, _what: str, full: str, thing: Any, _options: Any,
 
     text = _EXPLAINED.sub(lambda said: _QUOTED.sub(link, said[0]), text)
     text = re.sub(r"\bin\s+the\s+reading\s+guide\b", f"in the :doc:`reading guide </{GUIDE}>`", text)
-    text = _link_names(text, full, thing)
     lines[:] = text.split("\n")
 
     pages = uses(source).get(full.removeprefix("tlhelpers."), [])
@@ -166,7 +178,7 @@ def _on_missing(_app: Sphinx, env: BuildEnvironment, node: addnodes.pending_xref
     """A class that a docstring names without its module, where only one class has that name."""
     if node.get("reftype") not in ("class", "exc"):
         return None
-    objects = env.domains["py"].objects  # type: ignore[attr-defined]
+    objects = env.domains["py"].objects
     ending = "." + node["reftarget"]
     found = [n for n, o in objects.items() if n.endswith(ending) and o.objtype in ("class", "exception")]
     if len(found) != 1:
@@ -196,7 +208,7 @@ def link_code(html: str, addresses: dict[str, str]) -> str:
 def _on_page(app: Sphinx, page: str, _template: str, context: dict[str, Any], _tree: Any) -> None:
     if "body" not in context:
         return
-    objects = app.env.domains["py"].objects  # type: ignore[attr-defined]
+    objects = app.env.domains["py"].objects
     addresses = {}
     for name, at in objects.items():
         if name.startswith("tlhelpers."):

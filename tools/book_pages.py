@@ -1,4 +1,7 @@
-"""A Sphinx extension: native MathML, live boxes, the theme's other options, and the book's own two extensions."""
+"""A Sphinx extension for this book: native MathML, live boxes, and theme options that Jupyter Book lacks.
+
+It also sets up what `book_runs` and `book_links` add to the pages.
+"""
 
 from __future__ import annotations
 

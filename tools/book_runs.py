@@ -1,8 +1,8 @@
 """What an executed chapter says of its run, put on its page: minutes at the top, a card at the end.
 
 The executed notebooks stay as they are; Sphinx reads them with these parts added. Everything comes from the
-notebook (outputs and the times that the execution recorded), from ``machine.json``, which ``build_book.py copy``
-writes where the chapters are about to be executed, and from ``book/published.toml``.
+notebook (outputs, and the times that the execution recorded), from ``machine.json``, which
+``build_book.py copy`` writes where the chapters are about to be executed, and from ``book/published.toml``.
 """
 
 from __future__ import annotations
@@ -90,8 +90,8 @@ def read(notebook: Notebook, published: dict[str, Any]) -> Run:
     times = [c["metadata"]["execution"] for c in notebook["cells"] if "execution" in c["metadata"]]
     if match is None or not times:
         raise RunError(
-            "expected the set-up cell's line on edition, versions and seed, and times recorded by nbmake, got "
-            f"{printed[:80]!r} and {len(times)} times. Execute the chapter with `make execute`."
+            "expected the set-up cell's lines on edition, versions and seed, and times recorded by nbmake, "
+            f"got {printed[:80]!r} and {len(times)} times. Execute the chapter with `make execute`."
         )
     began = min(datetime.fromisoformat(time["iopub.execute_input"]) for time in times)
     ended = max(datetime.fromisoformat(time["shell.execute_reply"]) for time in times)
@@ -131,9 +131,9 @@ def _on(machine: dict[str, Any]) -> str:
 
 
 def _table(head: str, checks: list[Check]) -> list[str]:
-    rows = [f"| {head} | then | tolerance | now | agrees |", "|---|--:|--:|--:|---|"]
+    rows = [f"| {head} | then | now | agrees |", "|---|--:|--:|---|"]
     for check in checks:
-        numbers = f"{check.then:.4f} | {check.tolerance:.4f} | {check.now:.4f}"
+        numbers = f"{check.then:.4f} ± {check.tolerance:.4f} | {check.now:.4f}"
         rows.append(f"| {check.what} | {numbers} | {'yes' if check.agrees else 'no'} |")
     return ["", *rows]
 
@@ -198,7 +198,7 @@ def times_table(source: Path) -> str:
     head = ["| Chapter | Seconds | Edition | Date |", "|---|--:|---|---|"]
     last = f"| **{len(rows)} chapters** | **{total:.0f}** | | |"
     where = f"Executed {_on(machine)}, {machine['system']}. In all {duration(total)}."
-    return "\n".join([where, "", *head, *rows, last])
+    return "\n".join([where, "", ":::{table}", ":class: run-times", "", *head, *rows, last, ":::"])
 
 
 def _records(source: Path) -> tuple[dict[str, Any], dict[str, Any]]:

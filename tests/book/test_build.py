@@ -57,20 +57,6 @@ def test_buttons_follow_from_the_address() -> None:
     assert "setup_cell.py" in notes[-1]
 
 
-def test_the_run_time_stands_under_the_title() -> None:
-    def cell(began: str, ended: str) -> dict[str, Any]:
-        times = {"iopub.execute_input": began, "shell.execute_reply": ended}
-        return {"cell_type": "code", "metadata": {"execution": times}, "source": "1"}
-
-    title = {"cell_type": "markdown", "metadata": {}, "source": ["# Title\n", "\n", "Text."]}
-    first = cell("2026-01-01T00:00:00.0Z", "2026-01-01T00:00:10.0Z")
-    notebook = {"cells": [title, first, cell("2026-01-01T00:00:10.0Z", "2026-01-01T00:03:00.0Z")]}
-    build_book.add_run_time(notebook, 2)
-    assert title["source"] == (
-        "# Title\n\n*Measured: the code on this page ran in 3.0 minutes on 2 processor cores.*\n\nText."
-    )
-
-
 def _notebook(**changes: Any) -> dict[str, Any]:
     cell = {"cell_type": "code", "metadata": {}, "source": "1", "outputs": [], "execution_count": 1}
     return {"cells": [{**cell, **changes}]}
@@ -130,6 +116,14 @@ def test_pages_are_checked(html: str, expected: str | None, tmp_path: Path) -> N
     found = check_pages.check(tmp_path)
     assert bool(found) == (expected is not None), found
     assert expected is None or expected in found[0]
+
+
+def test_weight_is_checked(tmp_path: Path) -> None:
+    (tmp_path / "a.js").write_bytes(b" " * check_pages.MOST_BYTES)
+    (tmp_path / "light.html").write_text("<p>Text.</p>", encoding="utf-8")
+    assert check_pages.check(tmp_path) == []
+    (tmp_path / "heavy.html").write_text('<script src="a.js?v=1"></script>', encoding="utf-8")
+    assert "heavy.html: text, styles and scripts weigh" in check_pages.check(tmp_path)[0]
 
 
 def test_styles_are_checked(tmp_path: Path) -> None:
