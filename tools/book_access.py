@@ -1,7 +1,7 @@
 """A Sphinx extension for this book: what readers without sight or a mouse need, and the tools leave out.
 
-Tables say which cells are headers; roles are ones that browsers know; a box that scrolls can be reached by
-keyboard (``access.js``). What the theme's own templates lack is mended in ``book/_templates``.
+Tables say which cells are headers; roles are ones that browsers know; arrows have names; a box that scrolls
+can be reached by keyboard (``access.js``). What the theme's templates lack is mended in ``book/_templates``.
 """
 
 from __future__ import annotations
@@ -57,14 +57,34 @@ def mend(body: str) -> str:
     return _TABLE.sub(lambda match: table_headers(match[0]), body)
 
 
+def name_folds(html: str) -> str:
+    """The list of pages, each arrow that unfolds a part of it named after that part.
+
+    Examples
+    --------
+    >>> print(name_folds("<li><a>Library</a><details><summary><i></i></summary></details></li>"))
+    <li><a>Library</a><details><summary aria-label="Pages under Library"><i></i></summary></details></li>
+    """
+    soup = BeautifulSoup(html, "html.parser")
+    for summary in soup.select("li > details > summary"):
+        above = summary.find_previous("a")
+        if above is not None and not summary.get_text(strip=True):
+            summary["aria-label"] = f"Pages under {above.get_text(strip=True)}"
+    return str(soup)
+
+
 def _mend_page(_app: Sphinx, _name: str, _template: str, context: dict[str, Any], _doctree: object) -> None:
     if "body" in context:
         context["body"] = mend(context["body"])
+    if "generate_toctree_html" in context:
+        list_pages = context["generate_toctree_html"]
+        context["generate_toctree_html"] = lambda *args, **how: name_folds(str(list_pages(*args, **how)))
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Called by Sphinx."""
-    app.connect("html-page-context", _mend_page)
+    # After the theme's own, which puts its list of pages there.
+    app.connect("html-page-context", _mend_page, priority=900)
     app.add_css_file("access.css")
     app.add_js_file("access.js", loading_method="defer")
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

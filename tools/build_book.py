@@ -183,8 +183,8 @@ def build(out: Path) -> Path:
 def drop_icon_script(pages: Path) -> None:
     """Take the theme's largest script out of the pages.
 
-    It draws the icons as SVG, and is heavier than all the rest of a page. The theme's style sheet has the same
-    icons as a font, which then does it.
+    It draws the icons as SVG, and is heavier than all the rest of a page. The theme's style sheet has the
+    same icons as a font, which then does it.
     """
     for path in sorted(pages.rglob("*.html")):
         html, found = ICON_SCRIPT.subn("", path.read_text(encoding="utf-8"))
