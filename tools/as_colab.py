@@ -49,17 +49,8 @@ def make_environment(folder: Path, *, bare: bool) -> Path:
     subprocess.run([find_python(), "-m", "venv", str(folder)], check=True)
     python = folder / "bin" / "python"
     wanted = ["ipykernel"] if bare else [f"{name}=={version}.*" for name, version in PINNED.items()]
-    command = [
-        str(python),
-        "-m",
-        "pip",
-        "install",
-        "-qq",
-        "--no-compile",
-        *wanted,
-        *(() if bare else UNPINNED),
-    ]
-    subprocess.run(command, check=True)
+    wanted += [] if bare else UNPINNED
+    subprocess.run([str(python), "-m", "pip", "install", "-qq", "--no-compile", *wanted], check=True)
     kernel = folder / "share" / "jupyter" / "kernels" / "colab"
     kernel.mkdir(parents=True, exist_ok=True)
     argv = [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
