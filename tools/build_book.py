@@ -164,8 +164,8 @@ def build(out: Path) -> Path:
 def drop_icon_script(pages: Path) -> None:
     """Take the theme's largest script out of the pages.
 
-    It draws the icons as SVG, and is heavier than all the rest of a page. The theme's style sheet has the same
-    icons as a font, which then does it.
+    It draws the icons as SVG, and is heavier than all the rest of a page. The theme's style sheet has the
+    same icons as a font, which then does it.
     """
     for path in sorted(pages.rglob("*.html")):
         html, found = ICON_SCRIPT.subn("", path.read_text(encoding="utf-8"))
@@ -174,7 +174,7 @@ def drop_icon_script(pages: Path) -> None:
     script = pages / "_static" / "scripts" / "fontawesome.js"
     if not script.exists():
         raise BuildError(
-            f"{script.name}: expected the theme's script of icons, got none; see drop_icon_script"
+            f"expected the theme's script of icons, {script.name}, got none: see drop_icon_script"
         )
     script.unlink()
     script.with_name("fontawesome.js.map").unlink(missing_ok=True)
