@@ -193,7 +193,7 @@ def drop_icon_script(pages: Path) -> None:
     script = pages / "_static" / "scripts" / "fontawesome.js"
     if not script.exists():
         raise BuildError(
-            f"{script.name}: expected the theme's script of icons, got none; see drop_icon_script"
+            f"expected the theme's script of icons, {script.name}, got none: see drop_icon_script"
         )
     script.unlink()
     script.with_name("fontawesome.js.map").unlink(missing_ok=True)
