@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 import threading
 
 import matplotlib as mpl
@@ -184,6 +187,28 @@ def test_start_chapter_seeds_and_says_what_runs(monkeypatch, capsys):
         "seed 3",
     ):
         assert words in lines[1]
+
+
+COLLECTOR = """
+import gc
+import tlhelpers as tl
+tl.start_chapter()
+assert gc.isenabled()
+first = gc.get_freeze_count()
+kept = [[] for _ in range(1000)]
+tl.start_chapter()
+print(first, gc.get_freeze_count())
+"""
+
+
+def test_what_start_chapter_loads_is_not_searched_for_rubbish_again_but_what_came_since_is():
+    environment = {**os.environ, "TLHELPERS_EDITION": "pocket"}
+    done = subprocess.run(
+        [sys.executable, "-c", COLLECTOR], env=environment, capture_output=True, text=True, check=True
+    )
+    first, second = map(int, done.stdout.split()[-2:])
+    assert first > 100_000
+    assert second <= first
 
 
 def test_start_chapter_names_the_weights_variant(monkeypatch, capsys, tmp_path):

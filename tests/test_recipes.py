@@ -247,3 +247,16 @@ def test_the_learning_rate_warms_up_and_then_goes_down():
         model.optimizer.iterations.assign(step)
         rates.append(float(model.optimizer.learning_rate))
     np.testing.assert_allclose(rates, [0, 0.001, 0.002, 0.001, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "compile_as", [recipes.compile_as_article, lambda model: recipes.compile_as_ours(model, steps=20)]
+)
+def test_the_training_step_is_traced_once(compile_as, monkeypatch):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(10, activation="softmax")])
+    compile_as(model)
+    traced = []
+    step = model.train_step
+    monkeypatch.setattr(model, "train_step", lambda data: traced.append(1) or step(data))
+    model.fit(np.ones((8, 4)), np.zeros(8), verbose=0)
+    assert traced == [1]

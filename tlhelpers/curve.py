@@ -331,9 +331,10 @@ def _network(edition: editions.Edition, method: str) -> tuple[keras.Model, keras
     suffix.compile(
         optimizer=keras.optimizers.Adam(),
         loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
+        metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],
         steps_per_execution=STEPS,
     )
+    suffix.optimizer.build(suffix.trainable_variables)
     return prefix, suffix
 
 
