@@ -141,14 +141,6 @@ def test_code_leads_to_the_library() -> None:
     assert book_links.link_code(spans("unknown"), addresses) == spans("unknown")
 
 
-GLOSSARY = """
-.. glossary below
-
-head
-  The new layers; they answer.
-source task
-  What came first. And more.
-"""
 PAGE = """
 The head
 ========
@@ -175,6 +167,9 @@ def test_terms_become_links_once_and_as_whole_words() -> None:
     links = [node for node in document.findall(nodes.reference) if "term-link" in node["classes"]]
     assert [link.astext().replace("\n", " ") for link in links] == ["heads", "Source task"]
     assert links[0]["reftitle"] == "Says."
+    # Of all the heads in that sentence, it is this one.
+    before = links[0].parent.children[links[0].parent.index(links[0]) - 1]
+    assert before.astext().endswith("Two ")
     assert "Two heads,\none head" in document.astext()
 
 
