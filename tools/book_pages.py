@@ -52,7 +52,8 @@ def _theme_options(_app: Sphinx, config: Config) -> None:
 def _live_boxes(app: Sphinx, _page: str, _template: str, context: dict[str, Any], _tree: object) -> None:
     """Load a box's script and style on the pages that hold one, and on no other."""
     for name, (script, style) in LIVE_BOXES.items():
-        if f'class="{name}"' in context.get("body", ""):
+        # With its bracket: a docstring that shows such a box has &lt; there.
+        if f'<div class="{name}"' in context.get("body", ""):
             app.add_js_file(script, type="module")
             app.add_css_file(style)
 

@@ -26,8 +26,8 @@ const LAYOUT = `
     <p><button type="button" class="digit-pad__article" hidden></button></p>
   </div>
   <div class="digit-pad__inside">
-    <figure><canvas class="digit-pad__given" role="img"></canvas><figcaption>what the model gets</figcaption></figure>
-    <figure><canvas class="digit-pad__maps" role="img"></canvas><figcaption></figcaption></figure>
+    <figure><canvas class="digit-pad__given" role="img" aria-label="The image that the model gets: empty"></canvas><figcaption>what the model gets</figcaption></figure>
+    <figure><canvas class="digit-pad__maps" role="img" aria-label="The maps of the frozen part: empty"></canvas><figcaption></figcaption></figure>
   </div>`;
 
 class Pad {
