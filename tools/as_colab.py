@@ -50,7 +50,10 @@ def make_environment(folder: Path, *, bare: bool) -> Path:
     python = folder / "bin" / "python"
     wanted = ["ipykernel"] if bare else [f"{name}=={version}.*" for name, version in PINNED.items()]
     wanted += [] if bare else UNPINNED
-    subprocess.run([str(python), "-m", "pip", "install", "-qq", "--no-compile", *wanted], check=True)
+    # Colab's pip is a current one; what Python brings may be too old to take a git address on this machine.
+    command = [str(python), "-m", "pip", "install", "-qq", "--no-compile", "--upgrade"]
+    subprocess.run([*command, "pip"], check=True)
+    subprocess.run([*command, *wanted], check=True)
     kernel = folder / "share" / "jupyter" / "kernels" / "colab"
     kernel.mkdir(parents=True, exist_ok=True)
     argv = [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
