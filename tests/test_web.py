@@ -75,7 +75,7 @@ def trained_looking(model, seed=0):
     return model
 
 
-def close(model, folder, *, images, at=None):
+def close(model, folder, *, images):
     tl.web.export(model, folder)
     expected = model.predict(images, verbose=0)
     for image, row in zip(images, expected, strict=True):
@@ -144,13 +144,14 @@ def test_layers_and_what_is_folded_into_them(middle, end, images, tmp_path):
     close(model, tmp_path, images=images)
 
 
-def test_a_layer_whose_result_is_used_twice_keeps_it_unfolded(images, tmp_path):
+@pytest.mark.parametrize("rectifier", [LAYERS.ReLU(), LAYERS.Activation("relu6")])
+def test_a_layer_whose_result_is_used_twice_keeps_it_unfolded(rectifier, images, tmp_path):
     inputs = keras.Input((8, 8, 1))
     x = LAYERS.Conv2D(3, 3, padding="same")(LAYERS.Rescaling(1 / 255)(inputs))
-    both = LAYERS.Add()([x, LAYERS.ReLU()(x)])
+    both = LAYERS.Add()([x, rectifier(x)])
     flat = LAYERS.Flatten()(both)
     twice = LAYERS.Concatenate()([flat, flat])
-    model = trained_looking(keras.Model(inputs, LAYERS.Dense(10, activation="softmax")(twice)))
+    model = trained_looking(keras.Model(inputs, LAYERS.Activation("softmax")(LAYERS.Dense(10)(twice))))
     close(model, tmp_path, images=images[..., None])
 
 
@@ -191,6 +192,7 @@ def sequential(*layers):
         (lambda: sequential(LAYERS.Resizing(4, 4, interpolation="nearest")), ValueError, "plain bilinear"),
         (lambda: sequential(LAYERS.Dense(4)), ValueError, "Flatten first"),
         (lambda: sequential(LAYERS.ReLU(negative_slope=0.1)), ValueError, "plain or capped rectifier"),
+        (lambda: sequential(LAYERS.Conv2D(4, 3, activation="softmax")), ValueError, "softmax over"),
         (lambda: sequential(LAYERS.Conv2D(4, 1), LAYERS.ReLU(negative_slope=0.1)), ValueError, "rectifier"),
         (lambda: sequential(LAYERS.ZeroPadding2D(1), LAYERS.Flatten()), TypeError, "after zero padding"),
         (lambda: sequential(LAYERS.ZeroPadding2D(1)), TypeError, "after zero padding"),

@@ -895,7 +895,8 @@ def _caption_size(captions: Sequence[str], bold: bool, room: float) -> float:
     font = FontProperties(weight="bold" if bold else "normal")
     lines = [line for caption in captions for line in caption.splitlines() if line.strip()]
     widest = max((TextPath((0, 0), line, size=1, prop=font).get_extents().width for line in lines), default=0)
-    return min(_SMALL, (room - 3) / widest) if widest else _SMALL
+    # Older Matplotlib moves letters to whole pixels, which makes a line up to a point wider.
+    return min(_SMALL, (room - 4) / widest) if widest else _SMALL
 
 
 def _frame_images(ax: Axes, width: float, height: float) -> None:

@@ -24,6 +24,14 @@ FORMAT = 1
 
 LARGEST = float(np.finfo(np.float16).max)
 
+# What each adds to a step. JSON has no infinity: a clip of null is a rectifier without an upper end.
+ACTIVATIONS: dict[Any, dict[str, Any]] = {
+    keras.activations.linear: {},
+    keras.activations.relu: {"clip": None},
+    keras.activations.relu6: {"clip": 6.0},
+    keras.activations.softmax: {"softmax": True},
+}
+
 Array = npt.NDArray[Any]
 
 
@@ -67,8 +75,8 @@ def export(model: keras.Model, folder: str | Path) -> Exported:
     ----------
     model
         A Functional or built Sequential model from one image (height, width) or (height, width,
-        channels) to probabilities; nested models are opened. Made of the layers of MobileNetV2 and its
-        heads: Conv2D, DepthwiseConv2D, Dense, BatchNormalization, ReLU, Add, Concatenate, Resizing
+        channels) to probabilities; nested models are opened. Made of layers of MobileNetV2 and its heads:
+        Conv2D, DepthwiseConv2D, Dense, BatchNormalization, ReLU, Activation, Add, Concatenate, Resizing
         (bilinear), Rescaling, ZeroPadding2D, GlobalAveragePooling2D, Flatten, Reshape, Dropout.
     folder
         Where to write ``model.json`` and ``weights.bin``. What was there under these names is replaced.
@@ -199,23 +207,29 @@ def _kind(layer: Any) -> str:
     return type(layer).__name__
 
 
-def _clip(layer: Any) -> float | None:
-    """The upper end of a rectifier (infinity for a plain one), or None if the layer is none."""
-    if isinstance(layer, keras.layers.ReLU) and not layer.negative_slope and not layer.threshold:
-        return float("inf") if layer.max_value is None else float(layer.max_value)
-    if isinstance(layer, keras.layers.Activation):
-        return {keras.activations.relu: float("inf"), keras.activations.relu6: 6.0}.get(layer.activation)
-    return None
+def _activation(layer: Any, shape: tuple[int, ...]) -> dict[str, Any]:
+    """What a layer's activation adds to the options of its step; nothing if it is linear or there is none."""
+    if isinstance(layer, keras.layers.ReLU):
+        if layer.negative_slope or layer.threshold:
+            raise ValueError(f"{layer.name}: expected a plain or capped rectifier, got {layer.get_config()}.")
+        return {"clip": None if layer.max_value is None else float(layer.max_value)}
+    activation = getattr(layer, "activation", keras.activations.linear)
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"{layer.name}: expected linear, relu, relu6 or softmax, got {activation}.")
+    options = ACTIVATIONS[activation]
+    if "softmax" in options and len(shape) != 1:
+        raise ValueError(
+            f"{layer.name}: expected softmax over (n, numbers), got (n, {shape}). Flatten first."
+        )
+    return options
 
 
 def _folded(step: _Step, layer: Any) -> bool:
     """Put a layer into the step before it, where that gives the same numbers; False where it can't be."""
-    if step.done or step.op == "input" or "softmax" in step.options:
+    if step.done or step.op == "input":
         return False
-    clip = _clip(layer)
-    if clip is not None:
-        # JSON has no infinity.
-        step.options["clip"] = None if clip == float("inf") else clip
+    if isinstance(layer, (keras.layers.ReLU, keras.layers.Activation)):
+        step.options |= _activation(layer, step.shape)
         step.done = True
         return True
     if isinstance(layer, keras.layers.BatchNormalization) and step.kernel is not None:
@@ -284,12 +298,8 @@ def _step(
             type(layer)
         ]
         return _Step(op, name, reads, shape)
-    elif isinstance(layer, known.ReLU):
-        clip = _clip(layer)
-        if clip is None:
-            raise ValueError(f"{name}: expected a plain or capped rectifier, got {layer.get_config()}.")
-        options = {"factor": 1.0, "offset": 0.0, "clip": None if clip == float("inf") else clip}
-        return _Step("rescale", name, reads, shape, options, done=True)
+    elif isinstance(layer, (known.ReLU, known.Activation)):
+        step = _Step("rescale", name, reads, shape, {"factor": 1.0, "offset": 0.0})
     else:
         raise TypeError(
             f"{name}: expected a layer that the page's program knows, got {_kind(layer)}. "
@@ -297,14 +307,9 @@ def _step(
         )
     if getattr(layer, "use_bias", False):
         step.bias = keras.ops.convert_to_numpy(layer.bias)
-    activation = getattr(layer, "activation", keras.activations.linear)
-    if activation is keras.activations.softmax:
-        step.options["softmax"] = True
-    elif activation in (keras.activations.relu, keras.activations.relu6):
-        step.options["clip"] = 6.0 if activation is keras.activations.relu6 else None
-    elif activation is not keras.activations.linear:
-        raise ValueError(f"{name}: expected linear, relu, relu6 or softmax, got {activation}.")
-    step.done = activation is not keras.activations.linear
+    activation = _activation(layer, shape)
+    step.options |= activation
+    step.done = bool(activation)
     return step
 
 

@@ -1,4 +1,4 @@
-"""A Sphinx extension for this book: what readers without sight or a mouse need, and the tools leave out.
+"""What readers without sight or a mouse need, and the tools leave out.
 
 Tables say which cells are headers; roles are ones that browsers know; arrows have names; a box that scrolls
 can be reached by keyboard (``access.js``). What the theme's templates lack is mended in ``book/_templates``.
@@ -81,10 +81,9 @@ def _mend_page(_app: Sphinx, _name: str, _template: str, context: dict[str, Any]
         context["generate_toctree_html"] = lambda *args, **how: name_folds(str(list_pages(*args, **how)))
 
 
-def setup(app: Sphinx) -> dict[str, Any]:
-    """Called by Sphinx."""
+def setup(app: Sphinx) -> None:
+    """Called by book_pages."""
     # After the theme's own, which puts its list of pages there.
     app.connect("html-page-context", _mend_page, priority=900)
     app.add_css_file("access.css")
     app.add_js_file("access.js", loading_method="defer")
-    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

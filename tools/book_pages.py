@@ -1,12 +1,13 @@
 """A Sphinx extension for this book: native MathML, live boxes, and theme options that Jupyter Book lacks.
 
-It also sets up what `book_runs` and `book_links` add to the pages.
+It also sets up what `book_access`, `book_links` and `book_runs` add to the pages.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import book_access
 import book_links
 import book_runs
 from docutils import nodes
@@ -64,6 +65,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_html_math_renderer("mathml", (_inline, None), (_block, None))
     app.connect("config-inited", _theme_options)
     app.connect("html-page-context", _live_boxes)
-    book_runs.setup(app)
-    book_links.setup(app)
+    for part in (book_access, book_links, book_runs):
+        part.setup(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

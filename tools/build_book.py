@@ -10,7 +10,6 @@ import argparse
 import json
 import os
 import platform
-import re
 import shutil
 import subprocess
 import sys
@@ -31,7 +30,6 @@ SKIP = shutil.ignore_patterns(".ipynb_checkpoints", "__pycache__", "_build", ".D
 BRANCH = "main"
 # The tag of the cell whose figure the front page shows, too; book/index.md names the file.
 FRONT, FRONT_FILE = "front-page", "front-page.svg"
-ICON_SCRIPT = re.compile(r'<script defer src="[^"]*_static/scripts/fontawesome\.js[^"]*"></script>')
 COLAB = "https://colab.research.google.com"
 
 
@@ -171,32 +169,12 @@ def build(out: Path) -> Path:
     for made in sorted((source / "book").rglob(MADE)):
         # A model that Keras can read is for whoever runs the chapter; pages have no use for it.
         shutil.copytree(made, pages / made.relative_to(source), ignore=shutil.ignore_patterns("*.keras"))
-    drop_icon_script(pages)
     found = check_pages.check(pages)
     if found:
         raise BuildError("\n".join(["the pages are not as they should be:", *found]))
     for note in notes:
         print(note)
     return pages / "index.html"
-
-
-def drop_icon_script(pages: Path) -> None:
-    """Take the theme's largest script out of the pages.
-
-    It draws the icons as SVG, and is heavier than all the rest of a page. The theme's style sheet has the
-    same icons as a font, which then does it.
-    """
-    for path in sorted(pages.rglob("*.html")):
-        html, found = ICON_SCRIPT.subn("", path.read_text(encoding="utf-8"))
-        if found:
-            path.write_text(html, encoding="utf-8")
-    script = pages / "_static" / "scripts" / "fontawesome.js"
-    if not script.exists():
-        raise BuildError(
-            f"expected the theme's script of icons, {script.name}, got none: see drop_icon_script"
-        )
-    script.unlink()
-    script.with_name("fontawesome.js.map").unlink(missing_ok=True)
 
 
 def main() -> int:

@@ -7,6 +7,8 @@ const STEP = 1 / 28; // how far an arrow key moves the pen, in shares of the box
 const BELOW = [1, 115, 178], ABOVE = [222, 143, 5]; // blue and orange of the book's palette
 const GAP = 2; // pixels between two maps
 
+const HINT = "Draw a digit: with a finger, a pen, the mouse or the arrow keys.";
+
 const LAYOUT = `
   <div class="digit-pad__draw">
     <canvas class="digit-pad__paper" width="560" height="560" tabindex="0" role="application"
@@ -18,7 +20,7 @@ const LAYOUT = `
     </p>
   </div>
   <div class="digit-pad__answer">
-    <p class="digit-pad__says" role="status">Draw a digit: with a finger, a pen, the mouse or the arrow keys.</p>
+    <p class="digit-pad__says" role="status">${HINT}</p>
     <table>
       <thead><tr><th scope="col">digit</th><th scope="col">ours</th><th scope="col" hidden>the article's</th></tr></thead>
       <tbody></tbody>
@@ -190,7 +192,7 @@ class Pad {
       bar(row.cells[1], empty ? 0 : ours[digit], digit === best(ours));
       if (article) bar(row.cells[2], empty ? 0 : article[digit], digit === best(article));
     });
-    this.$says.textContent = empty ? "Draw a digit: with a finger, a pen, the mouse or the arrow keys." : [
+    this.$says.textContent = empty ? HINT : [
       this.taken ? `A test digit, labelled ${this.taken.label}.` : "",
       `Ours reads ${best(ours)} (${percent(ours)}), in ${ms.toFixed(0)} ms.`,
       article ? `The article's reads ${best(article)} (${percent(article)}).` : "",

@@ -118,14 +118,6 @@ def test_pages_are_checked(html: str, expected: str | None, tmp_path: Path) -> N
     assert expected is None or expected in found[0]
 
 
-def test_weight_is_checked(tmp_path: Path) -> None:
-    (tmp_path / "a.js").write_bytes(b" " * check_pages.MOST_BYTES)
-    (tmp_path / "light.html").write_text("<p>Text.</p>", encoding="utf-8")
-    assert check_pages.check(tmp_path) == []
-    (tmp_path / "heavy.html").write_text('<script src="a.js?v=1"></script>', encoding="utf-8")
-    assert "heavy.html: text, styles and scripts weigh" in check_pages.check(tmp_path)[0]
-
-
 def test_styles_are_checked(tmp_path: Path) -> None:
     (tmp_path / "x.css").write_text("@import 'https://fonts.example.org/css';", encoding="utf-8")
     assert "fonts.example.org" in check_pages.check(tmp_path)[0]

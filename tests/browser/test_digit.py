@@ -201,11 +201,30 @@ def test_by_keyboard_alone(chapter: Page, side: int) -> None:
     says.filter(has_text="A test digit, labelled").wait_for()
 
 
-def test_a_finger_draws(new_page: Any) -> None:
+def test_a_finger_draws_and_does_not_scroll(new_page: Any) -> None:
     page = new_page(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     page.goto(f"/{CHAPTER}")
-    draw(page, STROKES[3]["strokes"])
+    paper = page.locator(".digit-pad__paper")
+    paper.scroll_into_view_if_needed()
+    frame, scrolled = paper.bounding_box(), page.evaluate("scrollY")
+    finger = page.context.new_cdp_session(page)
+
+    def touch(kind: str, *points: tuple[float, float]) -> None:
+        places = [
+            {"x": frame["x"] + x * frame["width"], "y": frame["y"] + y * frame["height"]} for x, y in points
+        ]
+        finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": places})
+
+    touch("touchStart", (0.5, 0.8))
+    for step in range(1, 13):  # upwards, as one scrolls
+        touch("touchMove", (0.5, 0.8 - 0.05 * step))
+    touch("touchEnd")
     page.locator(".digit-pad__says").filter(has_text="Ours reads").wait_for()
+    pixels = paper.evaluate(PIXELS)
+    rows = {at // 4 // 560 for at in range(3, len(pixels), 4) if pixels[at]}
+    assert min(rows) < 150, "the line ends where the finger began to scroll"
+    assert max(rows) > 400
+    assert page.evaluate("scrollY") == scrolled
     assert page.evaluate("document.scrollingElement.scrollWidth") <= 390
 
 
