@@ -27,9 +27,9 @@ const LAYOUT = `
     </table>
     <p><button type="button" class="digit-pad__article" hidden></button></p>
   </div>
-  <div class="digit-pad__inside">
-    <figure><canvas class="digit-pad__given" role="img" aria-label="The image that the model gets: empty"></canvas><figcaption>what the model gets</figcaption></figure>
-    <figure><canvas class="digit-pad__maps" role="img" aria-label="The maps of the frozen part: empty"></canvas><figcaption></figcaption></figure>
+  <div class="digit-pad__inside" hidden>
+    <figure><canvas class="digit-pad__given" role="img"></canvas><figcaption>what the model gets</figcaption></figure>
+    <figure><canvas class="digit-pad__maps" role="img"></canvas><figcaption></figcaption></figure>
   </div>`;
 
 class Pad {
@@ -42,7 +42,7 @@ class Pad {
   constructor(box) {
     this.box = box;
     box.innerHTML = LAYOUT;
-    for (const name of ["paper", "says", "given", "maps", "clear", "undo", "take", "article"]) {
+    for (const name of ["paper", "says", "inside", "given", "maps", "clear", "undo", "take", "article"]) {
       this[`$${name}`] = box.querySelector(`.digit-pad__${name}`);
     }
     this.rows = Array.from({ length: 10 }, (_, digit) => {
@@ -183,6 +183,7 @@ class Pad {
     this.drawPaper();
     const empty = !this.taken && this.strokes.length === 0;
     if (!this.ours) return;
+    this.$inside.hidden = empty;
     const image = this.taken ? this.taken.image.flat() : toImage(this.strokes, this.ours.input);
     const began = performance.now();
     const ours = this.ours.run(image);
@@ -199,8 +200,7 @@ class Pad {
     ].join(" ").trim();
     const [height, width] = this.ours.input;
     drawValues(this.$given, Array.from(image, (value) => [value, value, value]), width, height);
-    this.$given.ariaLabel = empty ? "The image that the model gets: empty" :
-      `The image that the model gets: ${height} by ${width} pixels`;
+    this.$given.ariaLabel = `The image that the model gets, ${height} by ${width} pixels`;
     this.drawMaps();
   }
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page
 
 import tlhelpers as tl
@@ -144,6 +145,9 @@ def first(page: Page, column: int) -> str:
 def test_a_drawn_digit_is_read_and_both_models_answer(chapter: Page, side: int, made: Path) -> None:
     asked = chapter.watched.requests  # type: ignore[attr-defined]
     assert not [url for url in asked if "/web/" in url], "models are fetched before anybody draws"
+    bars = "[...document.querySelectorAll('.digit-pad td span')].map(bar => bar.offsetWidth)"
+    assert set(chapter.evaluate(bars)) == {0}, "bars stand there before there is an answer"
+    assert not chapter.locator(".digit-pad__inside").is_visible()
     draw(chapter, STROKES[6]["strokes"])
     says = chapter.locator(".digit-pad__says")
     says.filter(has_text="Ours reads").wait_for()
@@ -163,9 +167,15 @@ def test_a_drawn_digit_is_read_and_both_models_answer(chapter: Page, side: int, 
     assert "maps of" in (maps.get_attribute("aria-label") or "")
     assert len(set(maps.evaluate(PIXELS))) > 100
 
+    # The page's own test sees the box before it is used.
+    answer = Axe().run(chapter, context=".digit-pad", options={"preload": False}).response
+    assert [violation["id"] for violation in answer["violations"]] == []
+
     chapter.get_by_role("button", name="Clear").click()
     assert "Draw a digit" in says.inner_text()
     assert chapter.locator(".digit-pad__first").count() == 0
+    assert set(chapter.evaluate(bars)) == {0}
+    assert not chapter.locator(".digit-pad__inside").is_visible()
     assert chapter.watched.faults == []  # type: ignore[attr-defined]
 
 
