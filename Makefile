@@ -61,7 +61,7 @@ nightly: env ## what is too long for each change; ONLY="axe links ..." some of i
 serve: ## show the built book on http://localhost:8000
 	$(PY) -m http.server --bind 127.0.0.1 --directory $(OUT)/_build/html $(PORT)
 
-measure: env ## measure what the committed tables lack (can be interrupted); TABLE=curve one table
+measure: env ## measure what the committed tables lack (can be interrupted); TABLE="curve ladder" some tables
 	$(PY) tools/measure.py $(if $(TABLE),--table $(TABLE))
 
 bench: env ## the benchmarks; ONLY="name ..." some of them, QUICK=1 a tenth of the data

@@ -3,9 +3,9 @@
     python tools/measure.py
 
 Runs, in the current edition, the article's recipe with several seeds and three readings of "the last few
-layers", and the `STUDIES`; `--table NAME` runs one of these alone. Each finished run is appended to a table
-in book/measured (so an interrupted call goes on where it stopped; delete rows to measure them again). Then
-book/published.toml is written from these tables.
+layers", and the `STUDIES`; `--table NAME ...` runs some of these alone. Each finished run is appended to a
+table in book/measured (so an interrupted call goes on where it stopped; delete rows to measure them again).
+Then book/published.toml is written from these tables. Each table's minutes are printed at the end.
 """
 
 import argparse
@@ -48,26 +48,44 @@ CHOICES = (100, 134, 151)
 def main() -> None:
     """Measure what the table lacks, then write the published values."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--table", choices=["fine_tuning", *STUDIES], help="only this one of book/measured")
-    only = parser.parse_args().table
+    tables = ["fine_tuning", *STUDIES]
+    parser.add_argument("--table", nargs="+", choices=tables, default=tables, help="only these")
+    chosen = parser.parse_args().table
     edition = tl.editions.current()
     print(f"{edition.name} edition: {edition.reason}")
+    minutes = {}
+    for name in chosen:
+        began = time.perf_counter()
+        if name == "fine_tuning":
+            _measure_fine_tuning(edition)
+        else:
+            _measure(name, STUDIES[name], edition)
+        minutes[name] = (time.perf_counter() - began) / 60
+    if {"fine_tuning", "beyond"} & set(chosen):
+        write_published(pd.read_csv(FINE_TUNING), pd.read_csv(BEYOND), BOOK / "published.toml")
+    print(f"minutes, {sum(minutes.values()):.1f} in all:")
+    for name, spent in minutes.items():
+        print(f"    {name}: {spent:.1f}")
+
+
+def _measure_fine_tuning(edition: tl.editions.Edition) -> None:
     # The other two choices get one seed in the full edition: each run there takes minutes.
     wanted = [(tl.recipes.TRAIN_FROM, seed) for seed in SEEDS]
     others = SEEDS if edition.name == "pocket" else SEEDS[:1]
     wanted += [(choice, seed) for choice in CHOICES if choice != tl.recipes.TRAIN_FROM for seed in others]
-    for train_from, seed in wanted if only in (None, "fine_tuning") else []:
+    for train_from, seed in wanted:
         if not _have(FINE_TUNING, edition=edition.name, train_from=train_from, seed=seed):
             print(f"layers {train_from} and up, seed {seed} ...", flush=True)
             _append(FINE_TUNING, _run(edition, train_from, seed))
-    for name, study in STUDIES.items():
-        for values in study.wanted(edition) if only in (None, name) else []:
-            path, row = BOOK / "measured" / f"{name}.csv", dict(zip(study.KEYS, values, strict=True))
-            if not _have(path, edition=edition.name, **row):
-                print(f"{name}: {', '.join(map(str, values))} ...", flush=True)
-                _append(path, study.run(edition, *values))
-    if only in (None, "fine_tuning", "beyond"):
-        write_published(pd.read_csv(FINE_TUNING), pd.read_csv(BEYOND), BOOK / "published.toml")
+
+
+def _measure(name: str, study: ModuleType, edition: tl.editions.Edition) -> None:
+    path = BOOK / "measured" / f"{name}.csv"
+    for values in study.wanted(edition):
+        row = dict(zip(study.KEYS, values, strict=True))
+        if not _have(path, edition=edition.name, **row):
+            print(f"{name}: {', '.join(map(str, values))} ...", flush=True)
+            _append(path, study.run(edition, *values))
 
 
 def _have(path: Path, **row: object) -> bool:
