@@ -11,6 +11,7 @@ import tlhelpers as tl
 from tlhelpers import downloads, encoders
 
 keras_hub = pytest.importorskip("keras_hub", reason="needs the extra 'text'")
+stored_arrays = pytest.importorskip("safetensors.numpy", reason="needs the extra 'text'")
 
 SHORT, LONG = "the soup is good", "our waiter was useless and i find the table looks ugly in the ending"
 
@@ -141,6 +142,27 @@ def test_files_in_two_folders_are_refused(monkeypatch, tmp_path):
     )
     with pytest.raises(downloads.DownloadError, match=r"in one folder, got .*a and .*b"):
         encoders.load_encoder()
+
+
+def test_arrays_get_the_names_that_every_reader_knows(tmp_path):
+    stored = {
+        "embeddings.word_embeddings.weight": np.ones((3, 2), np.float32),
+        "embeddings.LayerNorm.weight": np.full(2, 2, np.float32),
+        "encoder.layer.0.output.LayerNorm.bias": np.full(2, 3, np.float32),
+        "encoder.layer.0.output.dense.bias": np.full(2, 4, np.float32),
+    }
+    stored_arrays.save_file(stored, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with encoders._with_bert_names(tmp_path) as folder:
+        renamed = stored_arrays.load_file(folder / "model.safetensors")
+        assert (folder / "config.json").read_text() == '{"model_type": "bert"}'
+    assert {name: float(array.flat[0]) for name, array in renamed.items()} == {
+        "bert.embeddings.word_embeddings.weight": 1,
+        "bert.embeddings.LayerNorm.gamma": 2,
+        "bert.encoder.layer.0.output.LayerNorm.beta": 3,
+        "bert.encoder.layer.0.output.dense.bias": 4,
+    }
+    assert not folder.exists()
 
 
 def test_the_real_encoder_is_its_makers(full_data):

@@ -6,9 +6,12 @@ other position, since attention passes padding over. So the states alone say wha
 token's state is all zero: layer normalisation ends each block), and one tensor crosses each cut.
 """
 
+import contextlib
 import functools
+import shutil
+import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -257,7 +260,8 @@ def load_encoder(name: str = MINILM) -> Encoder:
     else:
         folder = _folder([f"{name}/{file}" for file in ("config.json", "model.safetensors", "vocab.txt")])
         vocabulary = str(folder / "vocab.txt")
-        backbone = keras_hub.models.BertBackbone.from_preset(str(folder), dropout=0.0)
+        with _with_bert_names(folder) as preset:
+            backbone = keras_hub.models.BertBackbone.from_preset(str(preset), dropout=0.0)
     model, blocks = _single_input(backbone)
     freeze(model)
     return Encoder(name, model, blocks, tokenizers.BertWordPieceTokenizer(vocabulary, lowercase=True))
@@ -272,6 +276,27 @@ def _folder(names: list[str]) -> Path:
             "them into the folder that TLHELPERS_DATA names, or none"
         )
     return folders[0]
+
+
+@contextlib.contextmanager
+def _with_bert_names(folder: Path) -> Iterator[Path]:
+    """A copy of the folder for a moment, its arrays named as in BERT's own release.
+
+    Sentence encoders leave off "bert." and call a normalisation's scale and shift weight and bias. Colab's
+    Keras allows keras-hub up to 0.29, whose reader knows the original names only; newer ones know both.
+    """
+    import safetensors.numpy  # here, since it comes with the extra "text"
+
+    arrays = {
+        f"bert.{name}".replace("LayerNorm.weight", "LayerNorm.gamma").replace(
+            "LayerNorm.bias", "LayerNorm.beta"
+        ): array
+        for name, array in safetensors.numpy.load_file(folder / "model.safetensors").items()
+    }
+    with tempfile.TemporaryDirectory(prefix="tlhelpers-") as scratch:
+        shutil.copy2(folder / "config.json", scratch)
+        safetensors.numpy.save_file(arrays, Path(scratch) / "model.safetensors")
+        yield Path(scratch)
 
 
 def _single_input(backbone: keras.Model) -> tuple[keras.Model, tuple[str, ...]]:
