@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import book_runs
+import book_weight
 import check_pages
 import repository
 import setup_cell
@@ -169,6 +170,7 @@ def build(out: Path) -> Path:
     for made in sorted((source / "book").rglob(MADE)):
         # A model that Keras can read is for whoever runs the chapter; pages have no use for it.
         shutil.copytree(made, pages / made.relative_to(source), ignore=shutil.ignore_patterns("*.keras"))
+    book_weight.lighten(pages)
     found = check_pages.check(pages)
     if found:
         raise BuildError("\n".join(["the pages are not as they should be:", *found]))
