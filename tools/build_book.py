@@ -190,7 +190,7 @@ def main() -> int:
             copy(arguments.out)
         else:
             print(f"the book lies at {build(arguments.out).resolve()}")
-    except BuildError as error:
+    except (BuildError, book_weight.WeightError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

@@ -12,6 +12,12 @@ import tlhelpers as tl
 CHAPTERS = Path(__file__).parents[2] / "book" / "mnist"
 
 
+@pytest.fixture(autouse=True)
+def folder(monkeypatch, tmp_path):
+    """Chapters write beside themselves; here that is a folder of the test's own, not the working tree."""
+    monkeypatch.chdir(tmp_path)
+
+
 def run_cells(name: str, *, without: tuple[str, ...] = ()) -> dict:
     """Execute a chapter's code cells in plain Python and give back its variables.
 

@@ -1,4 +1,4 @@
-"""The built pages get one style sheet, with what they use and nothing else, and look as before."""
+"""The built pages get one style sheet, with what they use and nothing else; scripts wait for the text."""
 
 from __future__ import annotations
 
