@@ -109,8 +109,8 @@ def main() -> int:
     parser.add_argument("--bare", action="store_true", help="an environment with a kernel and no package")
     arguments = parser.parse_args()
 
-    data = Path(os.environ.get("TLHELPERS_DATA") or repository.ROOT.parent / "shared" / "data").resolve()
-    edition = arguments.edition or ("full" if data.is_dir() else "pocket")
+    data = repository.data()
+    edition = arguments.edition or ("full" if data else "pocket")
     chapters = [path.resolve() for path in arguments.chapters] or setup_cell.chapters()
     if missing := [str(path) for path in chapters if not path.is_file()]:
         print(f"error: no such chapter: {', '.join(missing)}", file=sys.stderr)

@@ -1,10 +1,11 @@
-"""Where the repository lives on the web, if it does.
+"""Where the repository lives on the web, if it does, and where this machine holds the book's data.
 
-Launch buttons, edit buttons and the line that installs ``tlhelpers`` in Colab follow from this one answer.
+Launch buttons, edit buttons and the line that installs ``tlhelpers`` in Colab follow from the one answer.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import tomllib
@@ -66,6 +67,14 @@ def from_project(root: Path = ROOT) -> str | None:
 def address(root: Path = ROOT) -> str | None:
     """The repository's web address: git's ``origin`` if public, else pyproject.toml's, else None."""
     return from_git(root) or from_project(root)
+
+
+def data() -> Path | None:
+    """The folder of data that ``TLHELPERS_DATA`` names, there or not, else ``../shared/data``, else None."""
+    if named := os.environ.get("TLHELPERS_DATA"):
+        return Path(named).resolve()
+    beside = ROOT.parent / "shared" / "data"
+    return beside if beside.is_dir() else None
 
 
 if __name__ == "__main__":

@@ -40,6 +40,17 @@ def test_address_of_the_project(tmp_path: Path) -> None:
     assert repository.address(tmp_path) == ADDRESS
 
 
+def test_data_is_what_is_named_or_lies_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repository, "ROOT", tmp_path / "main")
+    monkeypatch.delenv("TLHELPERS_DATA", raising=False)
+    assert repository.data() is None
+    (tmp_path / "shared" / "data").mkdir(parents=True)
+    assert repository.data() == tmp_path / "shared" / "data"
+    # A name that is wrong is not passed over: what reads it says so.
+    monkeypatch.setenv("TLHELPERS_DATA", str(tmp_path / "nowhere"))
+    assert repository.data() == tmp_path / "nowhere"
+
+
 def test_buttons_follow_from_the_address() -> None:
     config: dict[str, Any] = {"html": {"favicon": "f"}}
     same, notes = build_book.final_config(config, None, {None})
