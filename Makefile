@@ -58,8 +58,8 @@ pages: env ## try the built book in a browser: Chromium, axe-core
 nightly: env ## what is too long for each change; ONLY="axe links ..." some of it
 	$(PY) tools/nightly.py --out $(OUT) $(ONLY)
 
-serve: ## show the built book on http://localhost:8000
-	$(PY) -m http.server --bind 127.0.0.1 --directory $(OUT)/_build/html $(PORT)
+serve: ## show the built book on http://127.0.0.1:8000, compressed as public hosts do
+	$(PY) tools/serve.py $(OUT)/_build/html $(PORT)
 
 measure: env ## measure what the committed tables lack (can be interrupted); TABLE="curve ladder" some tables
 	$(PY) tools/measure.py $(if $(TABLE),--table $(TABLE))

@@ -1,14 +1,18 @@
-"""Make the built pages light: one style sheet with what they use, and scripts that wait for the text.
+"""Make the built pages light: what they use and no more, and what the reader does not see yet waits.
 
 The theme brings more than half a megabyte of style sheets in a dozen files, most of it for parts that this
-book lacks, and eight scripts in front of the text: seconds of white on a slow phone. After Sphinx is done,
-`lighten` joins the style sheets that all pages have in common into one, leaves out rules for classes that
-occur nowhere (as PurgeCSS does, which would need npm), and lets scripts wait. Nothing else changes.
+book lacks, fonts of two thousand icons, of which pages show fifteen, and eight scripts in front of the text:
+seconds of white on a slow phone. After Sphinx is done, `lighten` joins the style sheets that all pages have
+in common into one, leaves out rules for classes that occur nowhere (as PurgeCSS does, which would need npm)
+and icons that no rule shows, and lets scripts wait for the text and pictures for the reader. Nothing else
+changes.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import io
 import itertools
 import posixpath
 import re
@@ -17,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import tinycss2
+from fontTools import subset
 
 _SHEET = re.compile(r'<link\b[^>]*\brel="stylesheet"[^>]*>')
 _HREF = re.compile(r'\bhref="([^"?]*)[^"]*"')
@@ -29,10 +34,20 @@ _IMPORT = re.compile(r"""@import\s+["']([^"']+)["']\s*;""")
 _WORD = re.compile(r"[\w-]+")
 _NAMES = re.compile(r"""\b(?:class|id|data-[\w-]+)=(?P<quote>["'])(?P<text>.*?)(?P=quote)""", re.DOTALL)
 _INLINE = re.compile(r"<script\b[^>]*>(?P<text>.*?)</script>", re.DOTALL)
+# What a rule shows. tinycss2 has made characters of escapes.
+_SHOWN = re.compile(r"""(?:--fa|content)\s*:\s*"([^"]*)\"""")
+_FONT = re.compile(r"""url\("(?P<name>[^"]+)\.woff2"\)\s*format\("woff2"\),url\("(?P=name)\.ttf"\)[^;}]*""")
+_PICTURE = re.compile(
+    r"""<img (?![^>]*\b(?:width|height|style|loading)=)[^>]*\bsrc="([^"]*_images/[^"]+\.svg)"[^>]*>"""
+)
+# Matplotlib's pictures say their size in points; CSS has 96 pixels where there are 72 points.
+_SIZE = re.compile(r"""<svg [^>]*\bwidth="([\d.]+)pt" height="([\d.]+)pt\"""")
 # Draws icons, which the font does here (book/_templates); it names every icon there is.
 NOT_LOADED = "fontawesome.js"
 # Classes that a script puts together from parts: Bootstrap's "bs-" + "tooltip" + "-auto".
 COMPOSED = ("bs-",)
+# Family, unique name, full name, PostScript name, typographic family.
+NAMES_OF_A_FONT = (1, 3, 4, 6, 16)
 GROUPS = {"media", "supports", "layer", "container"}
 
 
@@ -122,6 +137,30 @@ def read(sheet: Path, beside: Path) -> str:
     return _IMPORT.sub(lambda match: read(sheet.parent / match[1], beside), text)
 
 
+def few_icons(style: str, static: Path) -> str:
+    """A style sheet as `prune` makes it, with the icons that it shows instead of fonts of all icons.
+
+    A font that has a TrueType file beside its WOFF2 one is taken for one of icons, as Font Awesome comes.
+    """
+    shown = {ord(letter) for text in _SHOWN.findall(style) for letter in text}
+
+    def few(match: re.Match[str]) -> str:
+        options = subset.Options(flavor="woff", name_IDs=["*"])
+        font = subset.load_font(static / f"{match['name']}.ttf", options)
+        chosen = subset.Subsetter(options)
+        chosen.populate(unicodes=shown)
+        chosen.subset(font)
+        # By its licence the whole font's name belongs to the whole font; the copyright's line (0) stays.
+        for record in font["name"].names:
+            if record.nameID in NAMES_OF_A_FONT:
+                record.string = "BookIcons"
+        written = io.BytesIO()
+        subset.save_font(font, written, options)
+        return f'url("data:font/woff;base64,{base64.b64encode(written.getvalue()).decode()}") format("woff")'
+
+    return _FONT.sub(few, style)
+
+
 def lighten(pages: Path) -> None:
     """Rewrite the pages of a built book, and write their common style sheet into ``_static``.
 
@@ -153,6 +192,7 @@ def lighten(pages: Path) -> None:
     scripts = [path for path in sorted(static.rglob("*.js")) if path.name != NOT_LOADED]
     used = words(texts.values(), (path.read_text(encoding="utf-8") for path in scripts))
     style = prune("\n".join(read(sheet, static) for sheet in order), used)
+    style = few_icons(style, static)
     # Its name changes with what is in it, so that no reader keeps an old one.
     name = f"style.{hashlib.sha256(style.encode()).hexdigest()[:12]}.css"
     (static / name).write_text(style, encoding="utf-8")
@@ -175,4 +215,22 @@ def _light(page: Path, text: str, common: set[Path], address: str) -> str:
         # The first one makes room for the joint one, the others for nothing.
         return links.pop() if links else ""
 
-    return _SCRIPT.sub("<script defer ", _SHEET.sub(link, text))
+    return _wait(page, _SCRIPT.sub("<script defer ", _SHEET.sub(link, text)))
+
+
+def _wait(page: Path, text: str) -> str:
+    """Let each picture but the first wait until the reader comes near, with its place kept free meanwhile."""
+    seen = itertools.count()
+
+    def picture(match: re.Match[str]) -> str:
+        with (page.parent / match[1]).open(encoding="utf-8") as file:
+            size = _SIZE.search(file.read(2000))
+        if size is None:
+            raise WeightError(
+                f"{page.parent / match[1]}: expected a picture by matplotlib, with a size in points"
+            )
+        width, height = (round(float(points) * 96 / 72) for points in size.groups())
+        wait = ' loading="lazy"' if next(seen) else ""
+        return f'<img width="{width}" height="{height}"{wait} {match[0].removeprefix("<img ")}'
+
+    return _PICTURE.sub(picture, text)

@@ -1,12 +1,18 @@
-"""The built pages get one style sheet, with what they use and nothing else; scripts wait for the text."""
+"""The built pages get one style sheet, with what they use and nothing else; scripts and pictures wait."""
 
 from __future__ import annotations
 
+import base64
+import io
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import book_weight
+import matplotlib as mpl
 import pytest
+from fontTools.ttLib import TTFont
 
 PAGE = """<html><head>
 <link rel="stylesheet" type="text/css" href="{up}_static/styles/theme.css?v=1" />
@@ -89,6 +95,47 @@ def test_its_name_changes_with_what_is_in_it_and_only_then(pages: Path) -> None:
     book_weight.lighten(pages)
     (second,) = set((pages / "_static").glob("style.*.css")) - {first}
     assert ".written{color: red}" in second.read_text(encoding="utf-8")
+
+
+def test_the_fonts_hold_the_icons_that_are_shown(tmp_path: Path) -> None:
+    whole = Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    shutil.copy(whole, tmp_path / "icons.ttf")
+    face = '@font-face{src:url("icons.woff2") format("woff2"),url("icons.ttf") format("truetype")}'
+    shown = '.a{--fa:"\N{CHECK MARK}"}.b::before{content:"B"}.c{color:red}'
+    style = book_weight.few_icons(face + shown, tmp_path)
+    assert style.endswith(shown)
+    (data,) = re.findall(r'@font-face\{src:url\("data:font/woff;base64,([^"]+)"\) format\("woff"\)\}', style)
+    font = TTFont(io.BytesIO(base64.b64decode(data)))
+    assert set(font.getBestCmap()) == {ord("\N{CHECK MARK}"), ord("B")}
+    names = {record.nameID: str(record) for record in font["name"].names}
+    assert names[1] == names[4] == "BookIcons"
+    assert "Bitstream" in names[0]
+    assert len(data) < whole.stat().st_size / 20
+    assert book_weight.few_icons(face + shown, tmp_path) == style
+
+
+def test_pictures_keep_their_place_and_all_but_the_first_wait(pages: Path) -> None:
+    (pages / "_images").mkdir()
+    (pages / "_images" / "one.svg").write_text(
+        '<?xml version="1.0"?>\n<svg xmlns:xlink="x" width="368.4pt" height="267.6pt" viewBox="0 0 1 1">',
+        encoding="utf-8",
+    )
+    drawn = '<img alt="drawn" src="../../_images/one.svg" />'
+    others = '<img src="../../_static/logo.svg" alt="" /><img width="9" alt="" src="../../_images/one.svg" />'
+    page = pages / "book" / "part" / "a.html"
+    page.write_text(PAGE.format(up="../../", more=others + drawn + drawn), encoding="utf-8")
+    for _ in range(2):
+        book_weight.lighten(pages)
+        assert re.findall("<img [^>]*>", page.read_text(encoding="utf-8")) == [
+            *re.findall("<img [^>]*>", others),
+            '<img width="491" height="357" alt="drawn" src="../../_images/one.svg" />',
+            '<img width="491" height="357" loading="lazy" alt="drawn" src="../../_images/one.svg" />',
+        ]
+
+    page.write_text(PAGE.format(up="../../", more=drawn), encoding="utf-8")
+    (pages / "_images" / "one.svg").write_text('<svg width="100%">', encoding="utf-8")
+    with pytest.raises(book_weight.WeightError, match=r"one\.svg: expected a picture by matplotlib"):
+        book_weight.lighten(pages)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,49 @@
+"""The built book on one's own machine: compressed, and nothing but the book."""
+
+from __future__ import annotations
+
+import gzip
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import serve
+
+PAGE = "<p>a page</p>" * 500
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> Iterator[str]:
+    pages = tmp_path / "html"
+    pages.mkdir()
+    (pages / "index.html").write_text(PAGE, encoding="utf-8")
+    (tmp_path / "secret.html").write_text("not for you", encoding="utf-8")
+    # Port 0: the system chooses a free one, and the first line says which.
+    command = [sys.executable, serve.__file__, str(pages), "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        yield server.stdout.readline().split()[0]
+        server.terminate()
+
+
+def test_pages_come_compressed_and_nothing_from_beside_them(address: str) -> None:
+    asked = urllib.request.Request(f"{address}/", headers={"Accept-Encoding": "gzip"})
+    with urllib.request.urlopen(asked, timeout=30) as answer:
+        assert answer.headers["Content-Encoding"] == "gzip"
+        assert gzip.decompress(answer.read()).decode() == PAGE
+    for beside in ("../secret.html", "%2e%2e/secret.html"):
+        with pytest.raises(urllib.error.HTTPError, match=r"40[34]"):
+            urllib.request.urlopen(f"{address}/{beside}", timeout=30)
+
+
+def test_a_folder_without_a_book_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["serve.py", str(tmp_path), "0"])
+    with pytest.raises(SystemExit):
+        serve.main()
+    assert "holds no built book; run: make book" in capsys.readouterr().err
