@@ -1,10 +1,11 @@
-"""A Sphinx extension for this book: native MathML, live boxes, and theme options that Jupyter Book lacks.
+"""A Sphinx extension for this book: MathML, live boxes, descriptions, and options that Jupyter Book lacks.
 
 It also sets up what `book_access`, `book_links` and `book_runs` add to the pages.
 """
 
 from __future__ import annotations
 
+import html
 from typing import Any
 
 import book_access
@@ -59,12 +60,35 @@ def _live_boxes(app: Sphinx, _page: str, _template: str, context: dict[str, Any]
             app.add_css_file(style)
 
 
+def describe(tree: nodes.document) -> str | None:
+    """What a page is about, for lists of search results: its first paragraph, as whole sentences.
+
+    Results show some 160 characters. The line in italics that says how long a chapter ran is not its subject.
+    """
+    for paragraph in tree.findall(nodes.paragraph):
+        wholly = [child for child in paragraph.children if not isinstance(child, nodes.emphasis)]
+        if wholly and isinstance(paragraph.parent, nodes.section):
+            text = " ".join(paragraph.astext().split())
+            cut = text.rfind(". ", 0, 200) if len(text) > 200 else -1
+            return text[: cut + 1] if cut > 0 else text
+    return None
+
+
+def _description(
+    _app: Sphinx, _page: str, _template: str, context: dict[str, Any], tree: nodes.document | None
+) -> None:
+    if tree is not None and (text := describe(tree)):
+        tag = f'<meta name="description" content="{html.escape(text)}" />'
+        context["metatags"] = context.get("metatags", "") + tag
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Called by Sphinx."""
     # Browsers draw MathML by themselves, so no page has to fetch a script for its formulas.
     app.add_html_math_renderer("mathml", (_inline, None), (_block, None))
     app.connect("config-inited", _theme_options)
     app.connect("html-page-context", _live_boxes)
+    app.connect("html-page-context", _description)
     for part in (book_access, book_links, book_runs):
         part.setup(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -8,10 +8,12 @@ import json
 import re
 import shutil
 import tomllib
+from html import unescape
 from pathlib import Path
 from typing import Any
 
 import book_links
+import book_pages
 import book_runs
 import build_book
 import pandas as pd
@@ -115,6 +117,22 @@ def test_a_row_measured_again_stands_on_the_card(monkeypatch: pytest.MonkeyPatch
     assert "| test accuracy, depth all, seed 1 | 0.9100 ± 0.0300 | 0.9050 | yes |" in book_runs.card(
         run, MACHINE
     )
+
+
+def test_a_page_is_described_by_its_first_paragraph_in_whole_sentences() -> None:
+    def page(text: str) -> nodes.document:
+        settings = {"doctitle_xform": False}
+        tree: nodes.document = publish_doctree(f"Title\n=====\n\n{text}", settings_overrides=settings)
+        return tree
+
+    ran = "*Measured: it ran in 3 seconds.*"
+    assert book_pages.describe(page(f"{ran}\n\n- a list\n\nA *short*\none.\n\nAnother.")) == "A short one."
+    assert book_pages.describe(page("First. " + "Word " * 20 + "ends. " + "Word " * 30)) == (
+        "First. " + "Word " * 20 + "ends."
+    )
+    endless = "word " * 60
+    assert book_pages.describe(page(endless)) == endless.strip()
+    assert book_pages.describe(page(ran)) is None
 
 
 def test_a_notebook_without_its_run_is_refused() -> None:
@@ -262,7 +280,9 @@ def small_book(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (source / "_toc.yml").write_text(yaml.safe_dump(toc), encoding="utf-8")
     (source / book_runs.MACHINE).write_text(json.dumps(MACHINE), encoding="utf-8")
     (source / "book" / "index.md").write_text("# A book\n\nText.\n", encoding="utf-8")
-    (source / "book" / "part" / "02-read.md").write_text("# Read\n\nText.\n", encoding="utf-8")
+    (source / "book" / "part" / "02-read.md").write_text(
+        '# Read\n\nText "quoted" & more.\n', encoding="utf-8"
+    )
     (source / f"{book_runs.TIMES_PAGE}.md").parent.mkdir()
     (source / f"{book_runs.TIMES_PAGE}.md").write_text("# Times\n", encoding="utf-8")
     notebook = json.dumps(_notebook())
@@ -300,6 +320,12 @@ def test_the_built_page_has_line_card_and_times(small_book: Path) -> None:
     times = (small_book / f"{book_runs.TIMES_PAGE}.html").read_text(encoding="utf-8")
     assert "Do something" in times
     assert "2026-01-01" in times
+
+
+def test_the_built_page_says_what_it_is_about(small_book: Path) -> None:
+    html = (small_book / "book" / "part" / "02-read.html").read_text(encoding="utf-8")
+    (content,) = re.findall(r'<meta name="description" content="([^"]*)"', html)
+    assert re.fullmatch("Text .quoted. & more[.]", unescape(content))
 
 
 def test_icons_come_from_the_font(small_book: Path) -> None:
