@@ -1,11 +1,13 @@
 """The sentence encoder: one tensor at each cut, padding that changes nothing, text that can't be encoded."""
 
+import contextlib
 import sys
 import warnings
 
 import keras
 import numpy as np
 import pytest
+from packaging.version import Version
 
 import tlhelpers as tl
 from tlhelpers import downloads, encoders
@@ -172,7 +174,10 @@ def test_the_real_encoder_is_its_makers(full_data):
     encoder = encoders.load_encoder()
     texts = ["The mic is great.", "Québec? I DIDN'T like it \x96 at all...", "Naïve  café"]
     token_ids = encoder.tokenize(texts, length=24)
-    backbone = keras_hub.models.BertBackbone.from_preset(str(folder), dropout=0.0)
+    # An older keras-hub can't read the makers' own folder.
+    reads_it = Version(keras_hub.__version__) >= Version("0.30")
+    with contextlib.nullcontext(folder) if reads_it else encoders._with_bert_names(folder) as preset:
+        backbone = keras_hub.models.BertBackbone.from_preset(str(preset), dropout=0.0)
     expected = plain_mean(backbone, token_ids)
     np.testing.assert_allclose(encoders.pooled_blocks(encoder, texts)[:, -1], expected, atol=1e-5)
     import tokenizers
