@@ -18,13 +18,16 @@ export async function load(folder) {
   return new Model(header, weights);
 }
 
-/** Bytes of a model's weights, without fetching them. */
+/** Bytes of a model's two files, without fetching the large one. */
 export async function size(folder) {
-  return (await (await get(folder, "model.json")).json()).bytes;
+  const header = await (await get(folder, "model.json")).text();
+  return header.length + JSON.parse(header).bytes;
 }
 
 async function get(folder, name) {
-  const answer = await fetch(`${folder}/${name}`);
+  const answer = await fetch(`${folder}/${name}`).catch(() => {
+    throw new Error(`${folder}/${name}: could not be fetched`); // browsers do not say what failed
+  });
   if (!answer.ok) throw new Error(`${folder}/${name}: expected the file, got HTTP ${answer.status}`);
   return answer;
 }

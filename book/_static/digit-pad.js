@@ -7,7 +7,7 @@ const STEP = 1 / 28; // how far an arrow key moves the pen, in shares of the box
 const BELOW = [1, 115, 178], ABOVE = [222, 143, 5]; // blue and orange of the book's palette
 const GAP = 2; // pixels between two maps
 
-const HINT = "Draw a digit: with a finger, a pen, the mouse or the arrow keys.";
+const HINT = "Draw a digit with a finger, a pen or the mouse; or with the arrow keys, once the space bar has set the pen down.";
 
 const LAYOUT = `
   <div class="digit-pad__draw">
@@ -20,7 +20,8 @@ const LAYOUT = `
     </p>
   </div>
   <div class="digit-pad__answer">
-    <p class="digit-pad__says" role="status">${HINT}</p>
+    <p class="digit-pad__says">${HINT}</p>
+    <p class="digit-pad__heard visually-hidden" role="status"></p>
     <table>
       <thead><tr><th scope="col">digit</th><th scope="col">ours</th><th scope="col" hidden>the article's</th></tr></thead>
       <tbody></tbody>
@@ -36,13 +37,14 @@ class Pad {
   strokes = []; // arrays of points [x, y], in shares of the box
   taken = null; // a test digit in place of strokes: { image, label }
   pen = null; // the keyboard's: { at: [x, y], down }
+  pointer = null; // which finger, pen or mouse draws; others do not
   ours = null;
   article = null;
 
   constructor(box) {
     this.box = box;
     box.innerHTML = LAYOUT;
-    for (const name of ["paper", "says", "inside", "given", "maps", "clear", "undo", "take", "article"]) {
+    for (const name of ["paper", "says", "heard", "inside", "given", "maps", "clear", "undo", "take", "article"]) {
       this[`$${name}`] = box.querySelector(`.digit-pad__${name}`);
     }
     this.rows = Array.from({ length: 10 }, (_, digit) => {
@@ -59,6 +61,7 @@ class Pad {
     for (const sign of ["pointerenter", "focusin"]) box.addEventListener(sign, () => this.attempt(() => this.begin()));
     this.$paper.onpointerdown = (event) => this.touch(event);
     this.$paper.onpointermove = (event) => this.move(event);
+    this.$paper.onlostpointercapture = (event) => this.lift(event);
     this.$paper.onkeydown = (event) => this.key(event);
     // Colours follow the page's theme.
     new MutationObserver(() => this.show()).observe(document.documentElement, { attributeFilter: ["data-theme"] });
@@ -71,9 +74,16 @@ class Pad {
       await action();
     } catch (error) {
       if (!this.ours) this.begun = null; // the next try fetches again
-      this.$says.textContent = `That did not work: ${error.message}.` +
-        (location.protocol === "file:" ? " A page opened as a file can't fetch; serve the book: make serve." : "");
+      this.say(`That did not work: ${error.message}.` +
+        (location.protocol === "file:" ? " A page opened as a file can't fetch; serve the book: make serve."
+          : this.ours ? "" : " Draw on to try again."));
     }
+  }
+
+  /** Show a text; those who hear it hear it when the pen is up, not at each step. */
+  say(text) {
+    this.$says.textContent = text;
+    if (this.pointer === null && !this.pen?.down) this.$heard.textContent = text;
   }
 
   /** Fetch our model, once. */
@@ -89,15 +99,20 @@ class Pad {
   }
 
   async askArticle() {
-    this.$article.disabled = true;
+    if (this.$article.ariaBusy === "true") return;
+    const offer = this.$article.textContent;
+    this.$article.ariaBusy = "true"; // not disabled: it would lose the focus
+    this.$article.textContent = "Fetching the article's model …";
     try {
       this.article = await load(this.box.dataset.article);
     } finally {
-      this.$article.disabled = false;
+      this.$article.ariaBusy = "false";
+      this.$article.textContent = offer;
     }
     for (const cell of this.box.querySelectorAll("tr > :last-child")) cell.hidden = false;
+    const focused = document.activeElement === this.$article;
     this.$article.hidden = true;
-    this.$paper.focus({ preventScroll: true }); // the button that had it is gone
+    if (focused) this.$paper.focus({ preventScroll: true });
     this.show();
   }
 
@@ -117,16 +132,17 @@ class Pad {
   }
 
   touch(event) {
-    if (event.button !== 0) return;
+    if (event.button !== 0 || this.pointer !== null) return;
     event.preventDefault();
     this.$paper.focus({ preventScroll: true });
     this.$paper.setPointerCapture(event.pointerId);
     this.pen = null;
+    this.pointer = event.pointerId;
     this.start(this.place(event));
   }
 
   move(event) {
-    if (!this.$paper.hasPointerCapture(event.pointerId)) return;
+    if (event.pointerId !== this.pointer) return;
     const passed = event.getCoalescedEvents?.() ?? [];
     for (const each of passed.length ? passed : [event]) this.strokes.at(-1).push(this.place(each));
     this.soon();
@@ -134,7 +150,15 @@ class Pad {
 
   place(event) {
     const frame = this.$paper.getBoundingClientRect();
-    return [(event.clientX - frame.left) / frame.width, (event.clientY - frame.top) / frame.height];
+    const share = [(event.clientX - frame.left) / frame.width, (event.clientY - frame.top) / frame.height];
+    return share.map(within); // what lies outside is not seen, so the model must not see it
+  }
+
+  /** The stroke has ended. */
+  lift(event) {
+    if (event.pointerId !== this.pointer) return;
+    this.pointer = null;
+    this.soon();
   }
 
   key(event) {
@@ -146,7 +170,7 @@ class Pad {
       this.pen.down = !this.pen.down;
       if (this.pen.down) this.start(this.pen.at);
     } else {
-      this.pen.at = this.pen.at.map((value, axis) => Math.min(Math.max(value + moves[event.key][axis], 0), 1));
+      this.pen.at = this.pen.at.map((value, axis) => within(value + moves[event.key][axis]));
       if (this.pen.down) this.strokes.at(-1).push(this.pen.at);
     }
     this.soon();
@@ -155,17 +179,18 @@ class Pad {
   start(point) {
     this.taken = null;
     this.strokes.push([point]);
+    this.attempt(() => this.begin()); // again, if it failed before
     this.soon();
   }
 
   clear() {
     this.strokes = [];
-    this.taken = this.pen = null;
+    this.taken = this.pen = this.pointer = null;
     this.show();
   }
 
   undo() {
-    this.taken = null;
+    this.taken = this.pointer = null;
     if (this.pen) this.pen.down = false;
     this.strokes.pop();
     this.show();
@@ -182,7 +207,10 @@ class Pad {
   show() {
     this.drawPaper();
     const empty = !this.taken && this.strokes.length === 0;
-    if (!this.ours) return;
+    if (!this.ours) {
+      if (this.begun && !empty) this.say("Fetching the model …");
+      return;
+    }
     this.$inside.hidden = empty;
     const image = this.taken ? this.taken.image.flat() : toImage(this.strokes, this.ours.input);
     const began = performance.now();
@@ -193,11 +221,11 @@ class Pad {
       bar(row.cells[1], empty ? 0 : ours[digit], digit === best(ours));
       if (article) bar(row.cells[2], empty ? 0 : article[digit], digit === best(article));
     });
-    this.$says.textContent = empty ? HINT : [
+    this.say(empty ? HINT : [
       this.taken ? `A test digit, labelled ${this.taken.label}.` : "",
       `Ours reads ${best(ours)} (${percent(ours)}), in ${ms.toFixed(0)} ms.`,
       article ? `The article's reads ${best(article)} (${percent(article)}).` : "",
-    ].join(" ").trim();
+    ].join(" ").trim());
     const [height, width] = this.ours.input;
     drawValues(this.$given, Array.from(image, (value) => [value, value, value]), width, height);
     this.$given.ariaLabel = `The image that the model gets, ${height} by ${width} pixels`;
@@ -216,6 +244,10 @@ class Pad {
       paper.moveTo(stroke[0][0] * side, stroke[0][1] * side);
       for (const [x, y] of stroke) paper.lineTo(x * side, y * side);
       paper.stroke();
+      // A tap has no length, and a line without length is not drawn.
+      paper.beginPath();
+      paper.arc(stroke[0][0] * side, stroke[0][1] * side, side / 24, 0, 7);
+      paper.fill();
     }
     this.taken?.image.forEach((row, y) => row.forEach((value, x) => {
       const cell = side / row.length;
@@ -265,6 +297,7 @@ function drawValues(canvas, colours, width, height) {
   canvas.getContext("2d").putImageData(pixels, 0, 0);
 }
 
+const within = (share) => Math.min(Math.max(share, 0), 1);
 const best = (probabilities) => probabilities.indexOf(Math.max(...probabilities));
 const percent = (probabilities) => `${(100 * Math.max(...probabilities)).toFixed(0)} %`;
 

@@ -157,7 +157,7 @@ def test_a_drawn_digit_is_read_and_both_models_answer(chapter: Page, side: int, 
     assert f"Ours reads {first(chapter, 2)}" in says.inner_text()
 
     ask = chapter.locator(".digit-pad__article")
-    megabytes = (made / "article" / "weights.bin").stat().st_size / 1e6
+    megabytes = sum(path.stat().st_size for path in (made / "article").iterdir()) / 1e6
     assert f"{megabytes:.1f} MB" in ask.inner_text()
     ask.click()
     says.filter(has_text="The article's reads").wait_for()
@@ -238,17 +238,82 @@ def test_a_finger_draws_and_does_not_scroll(new_page: Any) -> None:
     assert page.evaluate("document.scrollingElement.scrollWidth") <= 390
 
 
+def test_a_second_finger_does_not_draw(new_page: Any) -> None:
+    page = new_page(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    page.goto(f"/{CHAPTER}")
+    paper = page.locator(".digit-pad__paper")
+    paper.scroll_into_view_if_needed()
+    frame = paper.bounding_box()
+    hand = page.context.new_cdp_session(page)
+
+    def touch(kind: str, *points: tuple[float, float]) -> None:
+        places = [
+            {"x": frame["x"] + x * frame["width"], "y": frame["y"] + y * frame["height"], "id": i}
+            for i, (x, y) in enumerate(points)
+        ]
+        hand.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": places})
+
+    touch("touchStart", (0.3, 0.2))
+    touch("touchStart", (0.3, 0.2), (0.8, 0.2))
+    for step in range(1, 9):
+        touch("touchMove", (0.3, 0.2 + 0.07 * step), (0.8, 0.2 + 0.07 * step))
+    touch("touchEnd", (0.3, 0.76))
+    touch("touchMove", (0.3, 0.8))
+    touch("touchEnd")
+    page.locator(".digit-pad__says").filter(has_text="Ours reads").wait_for()
+    pixels = paper.evaluate(PIXELS)
+    columns = {at // 4 % 560 for at in range(3, len(pixels), 4) if pixels[at]}
+    assert max(columns) < 0.5 * 560, "the second finger drew"
+    rows = {at // 4 // 560 for at in range(3, len(pixels), 4) if pixels[at]}
+    assert max(rows) > 0.78 * 560, "the first finger's stroke ended with the second finger"
+
+
+def test_what_is_read_is_what_is_seen(chapter: Page) -> None:
+    says, paper = chapter.locator(".digit-pad__says"), chapter.locator(".digit-pad__paper")
+    draw(chapter, [[[0.5, 0.5]]])
+    says.filter(has_text="Ours reads").wait_for()
+    assert max(paper.evaluate(PIXELS)[3::4]) == 255, "a tap is read and not seen"
+    chapter.get_by_role("button", name="Clear").click()
+    # Out of the box below and far to the right: as if along its edge.
+    draw(chapter, [[[0.4, 0.2], [0.4, 0.99], [0.4, 1.3], [1.5, 1.3]]])
+    outside = chapter.locator(".digit-pad__given").evaluate(PIXELS)
+    chapter.get_by_role("button", name="Clear").click()
+    draw(chapter, [[[0.4, 0.2], [0.4, 0.99], [0.4, 0.999], [0.999, 0.999]]])
+    inside = chapter.locator(".digit-pad__given").evaluate(PIXELS)
+    assert max(abs(a - b) for a, b in zip(outside, inside, strict=True)) < 30
+
+
+def test_what_is_heard_waits_for_the_end_of_a_stroke(chapter: Page) -> None:
+    says, heard = chapter.locator(".digit-pad__says"), chapter.locator(".digit-pad__heard")
+    chapter.get_by_role("button", name="Take a test digit").click()
+    says.filter(has_text="A test digit").wait_for()
+    assert heard.inner_text() == says.inner_text()
+    before = heard.inner_text()
+    chapter.locator(".digit-pad__paper").focus()
+    for key in (" ", *["ArrowDown"] * 9):
+        chapter.keyboard.press(key)
+    says.filter(has_text="Ours reads").filter(has_not_text="A test digit").wait_for()
+    assert heard.inner_text() == before
+    chapter.keyboard.press(" ")
+    heard.filter(has_not_text="A test digit").wait_for()
+    assert heard.inner_text() == says.inner_text()
+
+
 def test_what_cannot_be_fetched_is_said_and_tried_again(chapter: Page) -> None:
     chapter.route("**/ours/weights.bin", lambda route: route.fulfill(status=404))
     draw(chapter, STROKES[3]["strokes"])
     says = chapter.locator(".digit-pad__says")
     says.filter(
-        has_text="That did not work: web/ours/weights.bin: expected the file, got HTTP 404"
+        has_text="That did not work: web/ours/weights.bin: expected the file, got HTTP 404. Draw on"
     ).wait_for()
+    chapter.unroute("**/ours/weights.bin")
+    chapter.route("**/ours/weights.bin", lambda route: route.abort())
+    draw(chapter, STROKES[3]["strokes"])
+    says.filter(has_text="web/ours/weights.bin: could not be fetched").wait_for()
     chapter.unroute("**/ours/weights.bin")
     chapter.route("**/ours/weights.bin", lambda route: route.fulfill(body=b"short"))
     chapter.get_by_role("button", name="Take a test digit").click()
     says.filter(has_text="got 5").wait_for()
     chapter.unroute("**/ours/weights.bin")
-    chapter.get_by_role("button", name="Take a test digit").click()
+    draw(chapter, STROKES[3]["strokes"])
     says.filter(has_text="Ours reads").wait_for()
