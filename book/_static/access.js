@@ -15,6 +15,20 @@ for (const icon of document.querySelectorAll(":is(i, span)[class*=' fa-'], :is(i
   icon.setAttribute("aria-hidden", "true");
 }
 
+// Paper is white: a page in the dark theme would print pale letters, and charts as black blocks.
+(() => {
+  const page = document.documentElement.dataset;
+  let before;
+  window.addEventListener("beforeprint", () => {
+    before ??= page.theme;
+    page.theme = "light";
+  });
+  window.addEventListener("afterprint", () => {
+    page.theme = before ?? page.theme;
+    before = undefined;
+  });
+})();
+
 // A box whose content is wider than itself can be reached with Tab, scrolled with the arrows, and has a name.
 // The theme makes some of them a Tab stop, but without a name; which ones scroll depends on the window's width.
 (() => {

@@ -5,6 +5,8 @@ for (const adviser of document.querySelectorAll(".freezing-adviser")) {
   const given = JSON.parse(adviser.querySelector("script").textContent);
   const fields = [...adviser.querySelectorAll("input, select")];
   const advice = adviser.querySelector(".advice");
+  // Messages speak of arguments; on the page these are fields, with words of their own.
+  const words = Object.fromEntries(fields.map((f) => [f.name, f.closest("label").firstChild.textContent.trim()]));
   let shown;
 
   const fill = (message, values) => message.replace(/\{(\w+)\}/g, (_, name) => values[name]);
@@ -34,8 +36,10 @@ for (const adviser of document.querySelectorAll(".freezing-adviser")) {
     const numbers = Object.fromEntries(Object.entries(texts).map(([name, text]) => [name, Number(text)]));
     const [wrong, message] = fault(texts, numbers) ?? [];
     for (const field of fields) {
-      if (field.name === wrong) field.setAttribute("aria-invalid", "true");
-      else field.removeAttribute("aria-invalid");
+      for (const [attribute, value] of [["aria-invalid", "true"], ["aria-describedby", "adviser-fault"]]) {
+        if (field.name === wrong) field.setAttribute(attribute, value);
+        else field.removeAttribute(attribute);
+      }
     }
     const perClass = numbers.n_examples / numbers.n_classes;
     const found = message ?? given.answers.find((a) =>
@@ -45,7 +49,7 @@ for (const adviser of document.querySelectorAll(".freezing-adviser")) {
     shown = found;
     advice.replaceChildren();
     if (message) {
-      add(advice, "p", message, "fault");
+      add(advice, "p", message.replace(`${wrong}:`, `${words[wrong]}:`), "fault").id = "adviser-fault";
       return;
     }
     add(advice, "p", found.strategy, "strategy");

@@ -70,6 +70,12 @@ def ask(page: Any, examples: str, classes: str, similarity: str) -> None:
     keys.press("Shift+Tab")
 
 
+def as_on_the_page(refusal):
+    """The library's message, with the field's own words for the argument at its start."""
+    name, rest = str(refusal).split(":", 1)
+    return {"n_examples": "Labelled examples", "n_classes": "Classes"}[name] + f":{rest}"
+
+
 def test_the_page_says_what_the_library_says(opened):
     table = tl.strategies.advice_table()
     answers = set()
@@ -80,7 +86,7 @@ def test_the_page_says_what_the_library_says(opened):
         if int(examples) < int(classes):
             with pytest.raises(ValueError, match="n_examples") as refused:
                 tl.recommend_strategy(**question)
-            assert shown == {"fault": str(refused.value)}, question
+            assert shown == {"fault": as_on_the_page(refused.value)}, question
             continue
         advice = tl.recommend_strategy(**question)
         assert shown["strategy"] == advice.words, question
@@ -100,12 +106,17 @@ def test_a_question_without_an_answer_gets_the_librarys_message(opened, examples
         tl.recommend_strategy(n_examples=read(examples), n_classes=read(classes), similarity="similar")
     ask(opened, examples, classes, "similar")
     message = str(refused.value)
-    assert said(opened) == {"fault": message}
+    assert said(opened) == {"fault": as_on_the_page(refused.value)}
     wrong = opened.locator(".freezing-adviser [aria-invalid]")
     assert wrong.evaluate_all("found => found.map(field => field.name)") == [message.split(":")[0]]
+    explained = wrong.evaluate(
+        "field => document.getElementById(field.getAttribute('aria-describedby')).innerText"
+    )
+    assert explained == as_on_the_page(refused.value)
     ask(opened, "60", "5", "similar")
     assert "strategy" in said(opened)
     assert wrong.count() == 0
+    assert opened.locator(".freezing-adviser [aria-describedby]").count() == 0
 
 
 def test_a_screen_reader_is_told_of_changes_and_of_nothing_else(opened):

@@ -154,6 +154,36 @@ def test_wide_output_scrolls_by_keyboard(new_page: Callable[..., Page]) -> None:
     assert [box for box in boxes if box["stop"] != 0 or not box["name"]] == []
 
 
+@pytest.mark.parametrize(
+    "name", ["freezing/03-choose-what-to-freeze", "limits/02-count-the-costs", "reference/execution-times"]
+)
+def test_on_paper_tables_are_whole(new_page: Callable[..., Page], name: str) -> None:
+    page = new_page(viewport={"width": 718, "height": 1000})  # A4, less the margins
+    page.goto(f"book/{name}.html")
+    page.wait_for_load_state("networkidle")
+    page.emulate_media(media="print")
+    edges = page.evaluate("""() => [...document.querySelectorAll('article table')]
+        .filter(e => e.checkVisibility())
+        .map(e => [e.innerText.slice(0, 40), Math.round(e.getBoundingClientRect().right)])""")
+    assert edges, "no table: choose another page for this test"
+    assert [edge for edge in edges if edge[1] > 718] == []
+    boxes = (
+        "[...document.querySelectorAll('article .output.text_html')].map(e => getComputedStyle(e).overflowX)"
+    )
+    assert set(page.evaluate(boxes)) <= {"visible"}
+
+
+def test_on_paper_the_page_is_light(new_page: Callable[..., Page]) -> None:
+    page = new_page(color_scheme="dark")
+    page.goto(CHAPTER)
+    theme = "document.documentElement.dataset.theme"
+    assert page.evaluate(theme) == "dark"
+    page.evaluate(f"addEventListener('beforeprint', () => {{ window.sent = {theme} }})")
+    page.pdf()
+    assert page.evaluate("window.sent") == "light"
+    assert page.evaluate(theme) == "dark"
+
+
 def test_readable_without_scripts(new_page: Callable[..., Page]) -> None:
     page = new_page(java_script_enabled=False)
     page.goto(CHAPTER)
