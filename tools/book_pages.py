@@ -66,11 +66,11 @@ def describe(tree: nodes.document) -> str | None:
     Results show some 160 characters. The line in italics that says how long a chapter ran is not its subject.
     """
     for paragraph in tree.findall(nodes.paragraph):
-        wholly = [child for child in paragraph.children if not isinstance(child, nodes.emphasis)]
-        if wholly and isinstance(paragraph.parent, nodes.section):
+        in_italics = all(isinstance(child, nodes.emphasis) for child in paragraph.children)
+        if isinstance(paragraph.parent, nodes.section) and not in_italics:
             text = " ".join(paragraph.astext().split())
-            cut = text.rfind(". ", 0, 200) if len(text) > 200 else -1
-            return text[: cut + 1] if cut > 0 else text
+            end = text.rfind(". ", 0, 200) + 1
+            return text[:end] if len(text) > 200 and end else text
     return None
 
 

@@ -46,8 +46,8 @@ _SIZE = re.compile(r"""<svg [^>]*\bwidth="([\d.]+)pt" height="([\d.]+)pt\"""")
 NOT_LOADED = "fontawesome.js"
 # Classes that a script puts together from parts: Bootstrap's "bs-" + "tooltip" + "-auto".
 COMPOSED = ("bs-",)
-# Family, unique name, full name, PostScript name, typographic family.
-NAMES_OF_A_FONT = (1, 3, 4, 6, 16)
+# Family, unique name, full name, PostScript name.
+NAMES_OF_A_FONT = (1, 3, 4, 6)
 GROUPS = {"media", "supports", "layer", "container"}
 
 
@@ -145,7 +145,7 @@ def few_icons(style: str, static: Path) -> str:
     shown = {ord(letter) for text in _SHOWN.findall(style) for letter in text}
 
     def few(match: re.Match[str]) -> str:
-        options = subset.Options(flavor="woff", name_IDs=["*"])
+        options = subset.Options(flavor="woff")
         font = subset.load_font(static / f"{match['name']}.ttf", options)
         chosen = subset.Subsetter(options)
         chosen.populate(unicodes=shown)

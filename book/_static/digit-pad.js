@@ -99,15 +99,13 @@ class Pad {
   }
 
   async askArticle() {
-    if (this.$article.ariaBusy === "true") return;
-    const offer = this.$article.textContent;
-    this.$article.ariaBusy = "true"; // not disabled: it would lose the focus
-    this.$article.textContent = "Fetching the article's model …";
+    if (this.$article.ariaDisabled) return;
+    this.$article.ariaDisabled = "true"; // truly disabled, it would lose the focus
+    this.say("Fetching the article's model …");
     try {
       this.article = await load(this.box.dataset.article);
     } finally {
-      this.$article.ariaBusy = "false";
-      this.$article.textContent = offer;
+      this.$article.ariaDisabled = null;
     }
     for (const cell of this.box.querySelectorAll("tr > :last-child")) cell.hidden = false;
     const focused = document.activeElement === this.$article;

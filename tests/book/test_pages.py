@@ -333,6 +333,9 @@ def test_icons_come_from_the_font(small_book: Path) -> None:
     pages = [path.read_text(encoding="utf-8") for path in found]
     assert [html for html in pages if "fontawesome.js" in html] == []
     assert any("fa-solid" in html for html in pages)
+    (style,) = (path.read_text(encoding="utf-8") for path in (small_book / "_static").glob("style.*.css"))
+    assert "data:font/woff;" in style
+    assert ".woff2" not in style, "pages fetch all icons, not the few that they show"
 
 
 def test_a_run_that_does_not_say_where_it_ran_is_not_built(tmp_path: Path) -> None:
