@@ -6,9 +6,11 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -57,6 +59,22 @@ def test_constraints_are_plain_pins() -> None:
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pins = [line for line in lines if not line.startswith("#")]
     assert [line for line in pins if not re.fullmatch(r"[\w.-]+==[\w.]+", line)] == []
+
+
+def test_pins_install_on_every_python_that_the_project_takes() -> None:
+    # Debian 12's own Python is 3.11.2, and a package may ask for 3.11.5.
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    asked = {}
+    for name in (line.partition("==")[0] for line in lines if "==" in line):
+        try:
+            asked[name] = metadata(name).get("Requires-Python") or ""
+        except PackageNotFoundError:  # of an extra that is not installed here
+            continue
+    assert "tensorflow" in asked
+    taken = ("3.11.0", "3.12.0", "3.13.0")
+    assert {
+        name: versions for name, versions in asked.items() if len([*SpecifierSet(versions).filter(taken)]) < 3
+    } == {}, "pin an older release of these: it has to install on " + ", ".join(taken)
 
 
 def test_constraints_cover_what_the_project_asks_for() -> None:
