@@ -9,6 +9,8 @@ OUT ?= out
 NB_WORKERS ?= 0
 # Unit tests share nothing, so as many run side by side.
 UNIT_WORKERS ?= 2
+# What unit tests measure of themselves; COV= for none, which is quicker on Python 3.11.
+COV ?= --cov=tlhelpers
 PORT ?= 8000
 
 PY := $(VENV)/bin/python
@@ -43,26 +45,26 @@ env: $(STAMPS)/book-test ## make the environment, in .venv
 lint-env: $(STAMPS)/lint ## the same, with the tools that lint
 
 unit: env ## unit tests, doctests and notebook checks (no chapter is executed)
-	$(PY) -m pytest -n $(UNIT_WORKERS)
+	$(PY) -m pytest -n $(UNIT_WORKERS) $(COV)
 
 execute: env ## execute a copy of every chapter, in out/src; the tree stays clean
-	$(PY) tools/build_book.py copy --out $(OUT)
+	$(PY) -m tools.book.build copy --out $(OUT)
 	$(PY) -m pytest --nbmake --overwrite -p no:cacheprovider -n $(NB_WORKERS) --durations=0 $(OUT)/src/book
 
 build: env ## build the book from the chapters that were executed last
-	$(PY) tools/build_book.py build --out $(OUT)
+	$(PY) -m tools.book.build build --out $(OUT)
 
 pages: env ## try the built book in a browser: Chromium, axe-core
 	$(PY) -m pytest -n $(UNIT_WORKERS) tests/browser --site $(OUT)/_build/html
 
 nightly: env ## what is too long for each change; ONLY="axe links ..." some of it
-	$(PY) tools/nightly.py --out $(OUT) $(ONLY)
+	$(PY) -m tools.checks.nightly --out $(OUT) $(ONLY)
 
 serve: ## show the built book on http://127.0.0.1:8000, compressed as public hosts do
-	$(PY) tools/serve.py $(OUT)/_build/html $(PORT)
+	$(PY) -m tools.serve $(OUT)/_build/html $(PORT)
 
 measure: env ## measure what the committed tables lack (can be interrupted); TABLE="curve ladder" some tables
-	$(PY) tools/measure.py $(if $(TABLE),--table $(TABLE))
+	$(PY) -m tlhelpers.studies $(if $(TABLE),--table $(TABLE))
 
 bench: env ## the benchmarks; ONLY="name ..." some of them, QUICK=1 a tenth of the data
 	$(PY) -m benchmarks $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
@@ -81,10 +83,10 @@ format: lint-env ## let ruff put the code in order
 	$(PY) -m ruff format .
 
 pin: lint-env ## write constraints.txt from the environment
-	$(PY) tools/pin.py
+	$(PY) -m tools.pin
 
 clean: ## remove what the targets made, but not the environment
-	rm -rf out "$(OUT)" .pytest_cache .mypy_cache .ruff_cache
+	rm -rf out "$(OUT)" .coverage .pytest_cache .mypy_cache .ruff_cache
 
 distclean: clean ## remove the environment, too
 	rm -rf "$(VENV)"

@@ -29,10 +29,21 @@ import pandas as pd
 from scipy import stats
 
 import tlhelpers as tl
+from tlhelpers import page
 
 ROOT = Path(__file__).resolve().parent.parent
-ARTICLE_ACCURACY = tl.published.ARTICLE_TEST["accuracy"]
+ARTICLE_ACCURACY = page.ARTICLE_TEST["accuracy"]
 SEEDS = (0, 1, 2)
+COMPUTES = (
+    "backbones",
+    "datasets",
+    "evaluation",
+    "freezing",
+    "images",
+    "studies/recipes",
+    "studies/skeleton",
+)
+"""Modules that decide what is measured, besides those that `tlhelpers.cache.code_key` knows."""
 Result = dict[str, Any]
 
 
@@ -45,12 +56,15 @@ class Bench:
         self.folder = ROOT / "out" / "bench" / ("quick" if quick else "full")
         self.data = self.folder / "data"
         self.data.mkdir(parents=True, exist_ok=True)
-        for name in tl.editions.FULL_FILES:
-            target = self.data / name
-            if not target.exists():
-                shutil.copyfile(tl.downloads.fetch(name), target)
+        for name in page.editions.FULL_FILES:
+            file = tl.downloads.fetch(name)
+            # A mirror folder says itself what its files are.
+            for source in (file, file.with_name("mirror.toml")):
+                if source.exists():
+                    shutil.copyfile(source, self.data / source.name)
         own = "\n".join(file.read_text() for file in sorted((ROOT / "benchmarks").glob("*.py")))
-        self.code = tl.cache.content_key(tl.cache.library_digest(), own, tl.published.stamp()["machine"])[:12]
+        code = tl.cache.code_key(*COMPUTES)
+        self.code = tl.cache.content_key(code, own, page.stamp()["machine"])[:12]
         self.seeds = SEEDS[:1] if quick else SEEDS
         self.used: dict[str, Result] = {}
         self.tables: dict[str, pd.DataFrame] = {}
@@ -347,7 +361,7 @@ def main() -> None:
             raise SystemExit(f"ONLY: expected some of {', '.join([*FIGURES, *ALSO_FROM])}, got {name!r}.")
     os.environ.setdefault("TLHELPERS_EDITION", "full")
     bench = Bench(quick=options.quick)
-    stamp = tl.published.stamp()
+    stamp = page.stamp()
     scale = "QUICK: a tenth of the data, no figure to publish" if options.quick else "full MNIST"
     print(f"benchmarks, {scale}; {stamp['machine']}")
     target = bench.folder / "results.json" if options.quick else ROOT / "benchmarks" / "results.json"

@@ -20,8 +20,9 @@ import tensorflow as tf
 
 import tlhelpers as tl
 from benchmarks.meter import Laps, Peak
+from tlhelpers import _graph, page
 from tlhelpers._forward import _litert
-from tlhelpers.prefix import _cuts, _flat
+from tlhelpers.studies import recipes
 
 Result = dict[str, Any]
 IMAGES = 60_000
@@ -34,7 +35,7 @@ def _parts(images: int) -> tuple[tl.datasets.Split, tl.datasets.Split, tl.datase
     n = images * 4 // 5
 
     def first(part: tl.datasets.Split, k: int) -> tl.datasets.Split:
-        return tl.datasets.Split(part.images[:k].copy(), part.labels[:k].copy(), part.indices[:k].copy())
+        return part.take(np.arange(len(part))[:k])
 
     return first(data.train, n), first(data.validation, images - n), data.test
 
@@ -74,7 +75,7 @@ def _article(images: int, head_epochs: int, tune_epochs: int, seed: int, *, once
     result: Result = {}
     with Peak() as peak:
         train, validation, test = _parts(images)
-        whole = tl.recipes.article_model(_edition(), seed=seed)
+        whole = recipes.article_model(_edition(), seed=seed)
         if not once:
             x, x_validation = (_prepared(part.images) for part in (train, validation))
             trained = _plain_model(whole)
@@ -86,7 +87,7 @@ def _article(images: int, head_epochs: int, tune_epochs: int, seed: int, *, once
                 prefix, trained = tl.split(whole, at=cut)
                 x, x_validation = (tl.precompute(prefix, part.images) for part in (train, validation))
                 laps.lap(f"{phase} prefix")
-                tl.recipes.compile_as_article(trained)
+                recipes.compile_as_article(trained)
             else:
                 trained.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
             clock = _Clock()
@@ -119,7 +120,14 @@ def _article(images: int, head_epochs: int, tune_epochs: int, seed: int, *, once
 
 def _prepared(images: Any, size: int = 32) -> Any:
     """The images as the backbone takes them, all in memory, as the article has them."""
-    return tl.preparation((28, 28), image_size=size).predict(images, batch_size=256, verbose=0)
+    return _preparation(size).predict(images, batch_size=256, verbose=0)
+
+
+def _preparation(size: int = 32) -> keras.Model:
+    """Raw digits to what the article gives the backbone."""
+    return tl.preparation(
+        "mobilenet_v2_imagenet", (28, 28), image_size=size, pixel_range=recipes.ARTICLE_RANGE
+    )
 
 
 def _plain_model(whole: keras.Model, size: int = 32) -> keras.Model:
@@ -141,7 +149,7 @@ def quick(seed: int = 0) -> Result:
     tl.freeze(backbone)
     inputs = keras.Input((28, 28))
     features = keras.Model(backbone.inputs, backbone.get_layer("block_5_add").output)
-    x = keras.layers.Flatten(name="flatten")(features(tl.preparation((28, 28))(inputs)))
+    x = keras.layers.Flatten(name="flatten")(features(_preparation()(inputs)))
     initial = keras.initializers.GlorotUniform(seed=seed)
     head = keras.layers.Dense(10, activation="softmax", kernel_initializer=initial)
     model = keras.Model(inputs, head(x))
@@ -181,10 +189,10 @@ def best(images: int = IMAGES, seed: int = 0) -> Result:
     laps = Laps()
     with Peak() as peak:
         digits, validation, test = _parts(images)
-        copies, labels = tl.recipes.augmented(digits.images, digits.labels, seed=seed)
+        copies, labels = recipes.augmented(digits.images, digits.labels, seed=seed)
         laps.lap("copies")
-        model = tl.recipes.our_model(_edition(), seed=seed)
-        prefix, suffix = tl.split(model, at=tl.recipes.OURS_CUT)
+        model = recipes.our_model(_edition(), seed=seed)
+        prefix, suffix = tl.split(model, at=recipes.OURS_CUT)
         x, x_validation = (tl.precompute(prefix, each) for each in (copies, validation.images))
         laps.lap("prefix")
         fitted = _fit_ours(suffix, x, labels, x_validation, validation.labels, laps, seed=seed)
@@ -202,10 +210,10 @@ def _fit_ours(
     *,
     seed: int,
     epochs: int = 2,
-    batch_size: int = tl.recipes.OURS_BATCH_SIZE,
+    batch_size: int = recipes.OURS_BATCH_SIZE,
 ) -> Result:
     steps = -(-len(x) // batch_size)
-    tl.recipes.compile_as_ours(model, steps=epochs * steps)
+    recipes.compile_as_ours(model, steps=epochs * steps)
     watch = _Watch(laps, steps, x_validation, labels_validation)
     keras.utils.set_random_seed(seed)
     model.fit(x, labels, batch_size=batch_size, epochs=epochs, verbose=0, callbacks=[watch])
@@ -218,11 +226,11 @@ def convnet(budget_s: float, images: int = IMAGES, seed: int = 0) -> Result:
     laps = Laps()
     with Peak() as peak:
         digits, validation, test = _parts(images)
-        copies, labels = tl.recipes.augmented(digits.images, digits.labels, seed=seed)
+        copies, labels = recipes.augmented(digits.images, digits.labels, seed=seed)
         laps.lap("copies")
         # Seconds of a step, from a short run that counts as spent.
-        trial = tl.curve.small_convnet((28, 28), seed=seed)
-        tl.recipes.compile_as_ours(trial, steps=100)
+        trial = tl.backbones.small_convnet((28, 28), seed=seed)
+        recipes.compile_as_ours(trial, steps=100)
         trial.fit(copies[:2560], labels[:2560], batch_size=128, verbose=0)
         began = time.perf_counter()
         trial.fit(copies[: 60 * 128], labels[: 60 * 128], batch_size=128, verbose=0)
@@ -234,7 +242,7 @@ def convnet(budget_s: float, images: int = IMAGES, seed: int = 0) -> Result:
         epochs = -(-steps // per_epoch)
         used = min(len(copies), steps // epochs * 128)
         shuffled = np.random.default_rng(seed).permutation(len(copies))[:used]
-        model = tl.curve.small_convnet((28, 28), seed=seed)
+        model = tl.backbones.small_convnet((28, 28), seed=seed)
         fitted = _fit_ours(
             model,
             copies[shuffled],
@@ -253,7 +261,7 @@ def convnet(budget_s: float, images: int = IMAGES, seed: int = 0) -> Result:
 def tuned(seed: int, once: bool, images: int = IMAGES) -> Result:
     """The second phase alone, five epochs, from the same first phase on both sides."""
     train, _, test = _parts(images)
-    whole = tl.recipes.article_head(_edition(), seed=seed).model
+    whole = recipes.article_head(_edition(), seed=seed).model
     trained, inputs = _second_phase(whole, (train.images,), once=once)
     keras.utils.set_random_seed(seed)
     trained.fit(inputs[0], train.labels, batch_size=32, epochs=5, verbose=0)
@@ -271,13 +279,13 @@ def first_steps(dtype: str, seed: int = 0, steps: int = 50, nudge: float = 1e-7)
     """
     train = tl.load_dataset("mnist").train
     images, labels = train.images[: 32 * steps], train.labels[: 32 * steps]
-    head = tl.recipes.article_head(_edition(), seed=seed).model.get_weights()
+    head = recipes.article_head(_edition(), seed=seed).model.get_weights()
     # Both: the policy took its value from floatx when the first layer was made.
     keras.config.set_floatx(dtype)
     keras.config.set_dtype_policy(dtype)
     result: Result = {}
     for side in ("plain", "cached", "plain, nudged"):
-        whole = tl.recipes.article_model(_edition(), seed=seed)
+        whole = recipes.article_model(_edition(), seed=seed)
         whole.set_weights(head)
         trained, (x,) = _second_phase(whole, (images,), once=side == "cached", keep=dtype == "float32")
         if side == "plain, nudged":
@@ -302,7 +310,7 @@ def _second_phase(
         prefix, trained = tl.split(whole, at=SUFFIX_CUT)
         # Files hold float32 at most; in float64 the prefix' activations stay in memory.
         inputs = [tl.precompute(prefix, part) if keep else prefix.predict(part, verbose=0) for part in parts]
-        tl.recipes.compile_as_article(trained)
+        recipes.compile_as_article(trained)
     else:
         trained, inputs = _plain_model(whole), [_prepared(part) for part in parts]
         trained.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
@@ -321,7 +329,7 @@ def grows(images: int, size: int, once: bool) -> Result:
     pictures, labels = (np.resize(each, (images, *each.shape[1:])) for each in (train.images, train.labels))
     laps = Laps()
     with Peak() as peak:
-        prepare = tl.preparation((28, 28), image_size=size)
+        prepare = _preparation(size)
         backbone = tl.load_backbone("mobilenet_v2_imagenet", image_size=size)
         tl.freeze(backbone)
         inputs = keras.Input((28, 28))
@@ -331,7 +339,7 @@ def grows(images: int, size: int, once: bool) -> Result:
         if once:
             prefix, trained = tl.split(whole, at="pool")
             x = tl.precompute(prefix, pictures)
-            tl.recipes.compile_as_article(trained)
+            recipes.compile_as_article(trained)
         else:
             x = _prepared(pictures, size)
             trained = _plain_model(whole, size)
@@ -380,7 +388,7 @@ def multiply_adds(model: keras.Model) -> int:
 def passes(images: int = 8192, repeats: int = 3) -> Result:
     """Images a second of the frozen pass: Keras compiled, by batch size, and LiteRT; turn by turn."""
     pictures = tl.load_dataset("mnist").train.images[:images]
-    model = tl.recipes.article_model(_edition())
+    model = recipes.article_model(_edition())
     result: Result = {}
     for cut in ("pool", "block_2_add"):
         prefix, _ = tl.split(model, at=cut)
@@ -415,13 +423,13 @@ def passes(images: int = 8192, repeats: int = 3) -> Result:
 def steps(images: int = 1600, repeats: int = 5) -> Result:
     """Milliseconds of a training step of the second phase: 1x1 convolutions as such or as products."""
     train, _, _ = _parts(IMAGES)
-    model = tl.recipes.article_model(_edition())
+    model = recipes.article_model(_edition())
     tl.freeze(model.get_layer("backbone"), train_from=100, batch_norm="train")
     prefix, product = tl.split(model, at=SUFFIX_CUT)
     x = np.asarray(tl.precompute(prefix, train.images[:images]))
     # The same cut without the library's stand-ins.
-    flat = _flat(model)
-    convolution = keras.Model(_cuts(flat)[SUFFIX_CUT], flat.outputs[0])
+    flat = _graph.flat(model)
+    convolution = keras.Model(_graph.cuts(flat)[SUFFIX_CUT], flat.outputs[0])
     found: dict[str, list[float]] = {}
     sides = {
         f"{name}, {together} step{'s' * (together > 1)} a call": (suffix, together)
@@ -438,8 +446,8 @@ def steps(images: int = 1600, repeats: int = 5) -> Result:
     return {name: float(np.median(values)) for name, values in found.items()}
 
 
-def _edition() -> tl.editions.Edition:
-    edition = tl.editions.current()
+def _edition() -> page.Edition:
+    edition = page.current()
     if edition.name != "full":
         raise SystemExit("benchmarks: expected the full edition's data, got the pocket edition.")
     return edition
@@ -450,7 +458,7 @@ def main() -> None:
     name, arguments, path = sys.argv[1], json.loads(sys.argv[2]), Path(sys.argv[3])
     if name not in PIECES:
         raise SystemExit(f"piece: expected one of {', '.join(PIECES)}, got {name!r}.")
-    result = {**PIECES[name](**arguments), "commit": tl.published.stamp()["commit"]}
+    result = {**PIECES[name](**arguments), "commit": page.stamp()["commit"]}
     partial = path.with_suffix(f".{os.getpid()}")
     partial.write_text(json.dumps(result))
     partial.replace(path)

@@ -2,6 +2,7 @@
 
 import sys
 
+import keras
 import numpy as np
 import pytest
 
@@ -9,7 +10,7 @@ if sys.platform != "linux":
     pytest.skip("memory is read from /proc", allow_module_level=True)
 
 import benchmarks.__main__ as bench
-from benchmarks import meter
+from benchmarks import meter, pieces
 
 
 def test_peak_sees_what_was_given_back_and_not_what_a_file_holds(tmp_path):
@@ -50,10 +51,6 @@ def test_an_unknown_benchmark_is_refused(monkeypatch):
 
 
 def test_multiply_adds_of_a_dense_layer_and_a_convolution():
-    import keras
-
-    from benchmarks import pieces
-
     inputs = keras.Input((8, 8, 3))
     x = keras.layers.Conv2D(4, 3, padding="same")(inputs)
     x = keras.layers.DepthwiseConv2D(3, strides=2, padding="same")(x)
@@ -77,10 +74,6 @@ def test_the_race_counts_seconds_from_the_start():
 
 
 def test_the_watch_looks_four_times_an_epoch_and_its_seconds_do_not_count():
-    import keras
-
-    from benchmarks import pieces
-
     x, y = np.eye(80, 4, dtype="float32"), np.arange(80) % 2
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, activation="softmax")])
     model.compile("sgd", "sparse_categorical_crossentropy")

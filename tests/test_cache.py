@@ -91,21 +91,15 @@ def test_a_lock_is_held_by_one_at_a_time():
         thread.join()
     ask()  # free again
     assert len(errors) == 1
-    assert "expected the lock on 'a/b' within 0.1 s" in errors[0]
+    assert "a/b: expected the lock within 0.1 s" in errors[0]
 
 
-@pytest.mark.parametrize("writer", [cache.atomic_file, cache.atomic_folder])
-def test_a_folder_that_can_not_be_made(tmp_path, writer):
-    (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(cache.CacheError, match=r"expected a folder to write to.*TLHELPERS_CACHE"):
-        writer(tmp_path / "file" / "a").__enter__()
-
-
-def test_a_lock_in_a_folder_that_can_not_be_made(tmp_path, monkeypatch):
+@pytest.mark.parametrize("ask", [cache.atomic_file, cache.atomic_folder, cache.lock])
+def test_a_folder_that_can_not_be_made(tmp_path, monkeypatch, ask):
     (tmp_path / "file").write_text("not a folder")
     monkeypatch.setenv("TLHELPERS_CACHE", str(tmp_path / "file"))
     with pytest.raises(cache.CacheError, match=r"expected a folder to write to.*TLHELPERS_CACHE"):
-        cache.lock("a").__enter__()
+        ask(str(tmp_path / "file" / "a")).__enter__()
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")
@@ -174,15 +168,58 @@ def test_content_keys_of_what_has_no_stable_content(part):
         cache.content_key(part)
 
 
-def test_the_library_digest_follows_source_and_name(tmp_path):
-    def digest() -> str:
-        return cache._sources_digest(tmp_path)
+# -- keys by code --------------------------------------------------------------------------------
 
-    (tmp_path / "a.py").write_text("1")
-    first = digest()
-    (tmp_path / "notes.txt").write_text("not source")
-    assert digest() == first
-    (tmp_path / "a.py").write_text("2")
-    second = digest()
-    (tmp_path / "a.py").rename(tmp_path / "b.py")
-    assert len({first, second, digest()}) == 3
+
+def edited(monkeypatch, module, old, new):
+    """The key after an edit of a module's source."""
+    source = cache._SOURCES[module].decode()
+    assert old in source
+    monkeypatch.setitem(cache._SOURCES, module, source.replace(old, new, 1).encode())
+    return cache.code_key("studies/recipes")
+
+
+@pytest.mark.parametrize("module", ["prefix", "studies/recipes"])
+def test_words_do_not_change_a_code_key_and_numbers_do(monkeypatch, module):
+    source = b'''"""What it does."""
+
+RATE = 0.1
+"""How fast."""
+
+
+class Thing:
+    """A thing."""
+
+
+def half(x):  # a comment
+    """Half of it."""
+    return x / 2
+'''
+    monkeypatch.setitem(cache._SOURCES, module, source)
+    key = cache.code_key("studies/recipes")
+    for old, new in (
+        ("What it does", "What else"),
+        ("How fast", "How slow"),
+        ("A thing", "One"),
+        ("  # a comment", ""),
+        ("Half of it", "The half"),
+        ("\n\n\ndef", "\n\n\n\ndef"),
+    ):
+        assert edited(monkeypatch, module, old, new) == key
+    assert edited(monkeypatch, module, "x / 2", "x / 3") != key
+    assert edited(monkeypatch, module, "x / 3", "x / 2") == key
+    assert edited(monkeypatch, module, "RATE = 0.1", "RATE = 0.2") != key
+
+
+def test_only_modules_that_compute_count(monkeypatch):
+    keys = [cache.code_key(), cache.code_key("studies/recipes")]
+    assert keys[0] != keys[1] == cache.code_key("tlhelpers.studies.recipes")
+    for module in cache._SOURCES:
+        if module not in (*cache.COMPUTES, "studies/recipes"):
+            monkeypatch.setitem(cache._SOURCES, module, b"other = 1")
+    assert [cache.code_key(), cache.code_key("studies/recipes")] == keys
+    assert "plots" in set(cache._SOURCES) - {*cache.COMPUTES}
+    for module in cache.COMPUTES:
+        monkeypatch.setitem(cache._SOURCES, module, b"other = 1")
+        assert cache.code_key() not in keys
+        keys.append(cache.code_key())

@@ -42,19 +42,32 @@ def some_images(n: int = 48) -> np.ndarray:
     return np.random.default_rng(0).normal(size=(n, 8, 8, 2)).astype("float32")
 
 
+@pytest.fixture
+def prefix() -> keras.Model:
+    return tl.split(residual(), at="c")[0]
+
+
+@pytest.fixture
+def small_parts(monkeypatch):
+    monkeypatch.setattr(tl.prefix, "PART_IMAGES", 8)
+
+
+def one_layer(layer: keras.layers.Layer, shape: tuple[int, ...] = (4,)) -> keras.Model:
+    """The prefix of a model that ends after a layer of this kind."""
+    inputs = keras.Input(shape)
+    x = keras.layers.ReLU(name="after")(layer(inputs))
+    return tl.split(keras.Model(inputs, keras.layers.Flatten()(x)), at="after")[0]
+
+
 def as_numpy(weights):
     return [keras.ops.convert_to_numpy(weight).copy() for weight in weights]
 
 
 def test_cut_points_leave_out_the_inside_of_a_residual_block():
     assert tl.cut_points(residual()) == ["a", "c", "d", "pool"]
-
-
-def test_cut_points_of_mobilenet_are_the_ends_of_its_blocks():
     cuts = tl.cut_points(tl.load_backbone("mobilenet_v2_glyphs", weights="random"))
     assert {"Conv1", "block_2_add", "block_6_expand_relu", "block_12_add", "Conv_1"} <= set(cuts)
-    assert "block_2_expand" not in cuts
-    assert "out_relu" not in cuts  # nothing would be left
+    assert not {"block_2_expand", "out_relu"} & set(cuts)  # after the last one nothing would be left
 
 
 @pytest.mark.parametrize("at", ["a", "c", "d", "pool"])
@@ -65,23 +78,13 @@ def test_prefix_then_suffix_is_the_model(at):
     np.testing.assert_allclose(suffix.predict(prefix.predict(images, verbose=0), verbose=0), whole, atol=1e-6)
 
 
-def test_a_sequential_model_and_a_layer_used_twice():
-    shared = keras.layers.Dense(4, name="shared")
-    inputs = keras.Input((4,))
-    twice = keras.Model(inputs, keras.layers.Dense(1, name="end")(shared(shared(inputs))))
-    assert tl.cut_points(twice) == []
-    sequential = keras.Sequential(
-        [keras.Input((4,)), keras.layers.Dense(4, name="one"), keras.layers.Dense(1)]
-    )
-    assert tl.cut_points(sequential) == ["one"]
-
-
-def test_an_input_that_joins_late_forbids_earlier_cuts():
-    left, right = keras.Input((4,)), keras.Input((4,))
-    a = keras.layers.Dense(4, name="a")(left)
-    joined = keras.layers.Concatenate(name="join")([a, right])
-    model = keras.Model([left, right], keras.layers.Dense(1, name="end")(joined))
-    assert tl.cut_points(model) == ["join"]
+def test_cut_points_of_a_sequential_model_of_a_layer_used_twice_and_of_a_late_input():
+    dense, inputs, late = keras.layers.Dense, keras.Input((4,)), keras.Input((4,))
+    assert tl.cut_points(keras.Sequential([inputs, dense(4, name="one"), dense(1)])) == ["one"]
+    shared = dense(4, name="shared")
+    assert tl.cut_points(keras.Model(inputs, dense(1)(shared(shared(inputs))))) == []
+    joined = keras.layers.Concatenate(name="join")([dense(4, name="a")(inputs), late])
+    assert tl.cut_points(keras.Model([inputs, late], dense(1)(joined))) == ["join"]
 
 
 @pytest.mark.parametrize(
@@ -106,17 +109,6 @@ def test_a_subclassed_model_is_refused():
         tl.split(Own(), at="a")
 
 
-def test_training_the_suffix_trains_the_model_and_leaves_the_prefix():
-    model, images = residual(), some_images()
-    before = as_numpy(model.get_layer("head").weights)
-    prefix, suffix = tl.split(model, at="pool")
-    suffix.compile("adam", "sparse_categorical_crossentropy")
-    with tl.unchanged(model):
-        suffix.fit(tl.precompute(prefix, images), np.zeros(len(images)), verbose=0)
-    after = as_numpy(model.get_layer("head").weights)
-    assert not any(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
-
-
 def test_training_on_features_equals_training_the_whole_model():
     images = some_images(200)
     labels = (images.mean(axis=(1, 2, 3)) > 0).astype("int64")
@@ -136,8 +128,7 @@ def test_training_on_features_equals_training_the_whole_model():
     assert losses[0][0] > losses[0][-1]
 
 
-def test_the_second_call_reads_and_does_not_compute(monkeypatch):
-    prefix, _ = tl.split(residual(), at="c")
+def test_the_second_call_reads_and_does_not_compute(prefix, monkeypatch):
     images = some_images()
     first = tl.precompute(prefix, images, batch_size=10)
     np.testing.assert_allclose(first, prefix.predict(images, verbose=0), atol=1e-6)
@@ -151,43 +142,52 @@ def test_the_second_call_reads_and_does_not_compute(monkeypatch):
         first[0] = 0
 
 
-def test_other_content_is_computed_anew():
-    model, images = residual(), some_images()
-    prefix, _ = tl.split(model, at="c")
-    first = np.array(tl.precompute(prefix, images))
-    other_images = images.copy()
-    other_images[-1, -1, -1, -1] += 1
-    assert not np.array_equal(tl.precompute(prefix, other_images), first)
+def scaled(factor: float) -> keras.Model:
+    inputs = keras.Input((8, 8, 2))
+    x = keras.layers.ReLU(name="scaled")(inputs * factor)
+    return tl.split(keras.Model(inputs, keras.layers.Flatten()(x)), at="scaled")[0]
+
+
+def moved_bias() -> keras.Model:
+    model = residual()
     layer = model.get_layer("inner").get_layer("a")
     layer.bias.assign(layer.bias + 1)
-    assert not np.array_equal(tl.precompute(prefix, images), first)
+    return tl.split(model, at="c")[0]
 
 
-def test_layers_without_weights_count_as_content():
-    images = some_images()
-    results = []
-    for size in (2, 4):
-        inputs = keras.Input((8, 8, 2))
-        x = keras.layers.AveragePooling2D(size, strides=2, padding="same", name="pool")(inputs)
-        model = keras.Model(inputs, keras.layers.Flatten()(x))
-        results.append(np.array(tl.precompute(tl.split(model, at="pool")[0], images)))
-    assert not np.array_equal(*results)
+def pool(size: int) -> keras.Model:
+    return one_layer(keras.layers.AveragePooling2D(size, strides=2, padding="same"), (8, 8, 2))
 
 
-def test_constants_in_an_operation_count_as_content():
-    results = []
-    for factor in (2.0, 3.0):
-        inputs = keras.Input((4,))
-        x = keras.layers.ReLU(name="scaled")(inputs * factor)
-        model = keras.Model(inputs, keras.layers.Flatten()(x))
-        results.append(np.array(tl.precompute(tl.split(model, at="scaled")[0], np.ones((3, 4), "float32"))))
-    np.testing.assert_allclose(results[1], 1.5 * results[0])
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({}, {"images": some_images() + np.eye(8)[7][:, None]}),
+        ({}, {"model": moved_bias}),
+        ({"model": lambda: pool(2)}, {"model": lambda: pool(4)}),  # layers without weights
+        ({"model": lambda: scaled(2.0)}, {"model": lambda: scaled(3.0)}),  # constants in an operation
+        ({}, {"dtype": "float16"}),
+        ({"dtype": "float16"}, {"dtype": "float32"}),
+        ({}, {"batch_size": 7}),
+    ],
+)
+def test_other_content_has_a_file_of_its_own(one, other, tmp_path):
+    found = []
+    for given in (one, other, one):
+        model = given.get("model", lambda: tl.split(residual(), at="c")[0])()
+        options = {name: given[name] for name in ("dtype", "batch_size") if name in given}
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "error", RuntimeWarning
+            )  # a file under the wrong name would be taken for a damaged one
+            found.append(np.array(tl.precompute(model, given.get("images", some_images()), **options)))
+    assert len(list((tmp_path / "cache").rglob("*.npy"))) == 2
+    assert np.array_equal(found[0], found[2])
+    assert not np.array_equal(found[0], found[1]) or "batch_size" in other
 
 
-def test_float16_is_within_its_stated_error():
-    prefix, _ = tl.split(residual(), at="c")
-    images = some_images()
-    exact, half = tl.precompute(prefix, images), tl.precompute(prefix, images, dtype="float16")
+def test_float16_is_within_its_stated_error(prefix):
+    exact, half = (tl.precompute(prefix, some_images(), dtype=kind) for kind in ("float32", "float16"))
     assert half.dtype == np.float16
     assert (np.abs(half - exact) <= 2.0**-11 * np.abs(exact) + 2.0**-24).all()
 
@@ -196,9 +196,7 @@ def features_of(cache_folder) -> list:
     return sorted((cache_folder / "features").glob("*"))
 
 
-def test_an_interrupted_pass_goes_on_from_the_last_whole_part(monkeypatch, tmp_path):
-    monkeypatch.setattr(tl.prefix, "PART_IMAGES", 8)
-    prefix, _ = tl.split(residual(), at="c")
+def test_an_interrupted_pass_goes_on_from_the_last_whole_part(prefix, small_parts, monkeypatch, tmp_path):
     images, compute = some_images(), prefix.predict_on_batch
     calls = []
 
@@ -218,13 +216,13 @@ def test_an_interrupted_pass_goes_on_from_the_last_whole_part(monkeypatch, tmp_p
     assert np.array_equal(tl.precompute(prefix, images, batch_size=8), features)
 
 
-def test_an_error_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(tl.prefix, "PART_IMAGES", 8)
-    prefix, _ = tl.split(residual(), at="c")
+def test_an_error_leaves_nothing(prefix, small_parts, tmp_path):
     images = some_images()
     images[20] = np.nan
     with pytest.raises(ValueError, match="expected finite float32 numbers, got others in images 16 to 23"):
         tl.precompute(prefix, images, batch_size=8)
+    with pytest.raises(ValueError, match="expected finite float16 numbers"):
+        tl.precompute(prefix, some_images() * 1e6, dtype="float16")
     assert features_of(tmp_path / "cache") == []
 
 
@@ -243,17 +241,15 @@ def _slowly(cache, parts_done):
     tl.precompute(prefix, some_images(800), batch_size=8)
 
 
-def test_killed_at_five_random_points_it_ends_in_the_same_bytes(tmp_path, monkeypatch):
-    folder = tmp_path / "killed"
-    context = multiprocessing.get_context("spawn")
+def test_killed_at_random_points_it_ends_in_the_same_bytes(prefix, small_parts, tmp_path, monkeypatch):
+    folder, context = tmp_path / "killed", multiprocessing.get_context("spawn")
     chance = np.random.default_rng()
     done = []
-    for _ in range(5):
+    for _ in range(3):
         begun = context.Value("i", 0)
         process = context.Process(target=_slowly, args=(str(folder), begun))
         process.start()
-        # A hundred parts of 50 ms or more: a kill soon after the first hits the middle, on a busy
-        # machine too.
+        # A hundred parts of 50 ms or more: a kill soon after the first hits the middle, on a busy one too.
         while begun.value == 0:
             assert process.is_alive()
             time.sleep(0.001)
@@ -264,42 +260,29 @@ def test_killed_at_five_random_points_it_ends_in_the_same_bytes(tmp_path, monkey
         (journal,) = folder.rglob("*.parts")
         done.append(len(set(re.findall(r"^\d+(?= )", journal.read_text(), flags=re.M))))
     assert done == sorted(done)
-    monkeypatch.setattr(tl.prefix, "PART_IMAGES", 8)
-    prefix, _ = tl.split(residual(), at="c")
-    monkeypatch.setenv("TLHELPERS_CACHE", str(folder))
-    resumed = tl.precompute(prefix, some_images(800), batch_size=8)
-    monkeypatch.setenv("TLHELPERS_CACHE", str(tmp_path / "whole"))
-    tl.precompute(prefix, some_images(800), batch_size=8)
-    after, whole = (
-        [file.read_bytes() for file in sorted(f.rglob("*.npy"))] for f in (folder, tmp_path / "whole")
-    )
-    assert after == whole
-    assert len(resumed) == 800
+    for each in (folder, tmp_path / "whole"):
+        monkeypatch.setenv("TLHELPERS_CACHE", str(each))
+        assert len(tl.precompute(prefix, some_images(800), batch_size=8)) == 800
+    resumed, whole = (next(each.rglob("*.npy")).read_bytes() for each in (folder, tmp_path / "whole"))
+    assert resumed == whole
 
 
 @pytest.mark.parametrize("damage", ["one byte", "truncated", "longer", "header", "journal", "no journal"])
-def test_a_damaged_file_is_noticed_said_and_computed_again(damage, tmp_path, monkeypatch):
-    monkeypatch.setattr(tl.prefix, "PART_IMAGES", 8)
-    prefix, _ = tl.split(residual(), at="c")
+def test_a_damaged_file_is_noticed_said_and_computed_again(damage, prefix, small_parts, tmp_path):
     images = some_images()
     right = np.array(tl.precompute(prefix, images, batch_size=8))
     file, journal = (next((tmp_path / "cache").rglob(f"*.{end}")) for end in ("npy", "parts"))
-    data = bytearray(file.read_bytes())
-    if damage == "one byte":
-        data[len(data) // 2] ^= 1
-    elif damage == "truncated":
-        del data[-1]
-    elif damage == "longer":
-        data += b"x"
-    elif damage == "header":
-        data[20] ^= 1
+    data = file.read_bytes()
+    flipped = {at: data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :] for at in (20, len(data) // 2)}
+    damaged = {"one byte": flipped[len(data) // 2], "header": flipped[20]}
+    damaged |= {"truncated": data[:-1], "longer": data + b"x"}
     if damage == "journal":
         journal.write_bytes(b"\xff" * 40)
     elif damage == "no journal":
         journal.unlink()
     else:
         file.unlink()
-        file.write_bytes(data)
+        file.write_bytes(damaged[damage])
     with pytest.warns(RuntimeWarning, match=r"is damaged .* computed again"):
         again = tl.precompute(prefix, images, batch_size=8)
     assert np.array_equal(again, right)
@@ -308,9 +291,7 @@ def test_a_damaged_file_is_noticed_said_and_computed_again(damage, tmp_path, mon
         assert np.array_equal(tl.precompute(prefix, images, batch_size=8), right)
 
 
-def test_only_the_damaged_part_is_computed_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(tl.prefix, "PART_IMAGES", 8)
-    prefix, _ = tl.split(residual(), at="c")
+def test_only_the_damaged_part_is_computed_again(prefix, small_parts, tmp_path):
     tl.precompute(prefix, some_images(), batch_size=8)
     (file,) = (tmp_path / "cache").rglob("*.npy")
     with file.open("r+b") as opened:
@@ -346,96 +327,84 @@ def test_what_trains_cannot_be_computed_once():
     tl.freeze(model.get_layer("inner"), train_from="b")
     with pytest.raises(ValueError, match=r"expected frozen layers only, got 1 that train, 'b' first"):
         tl.precompute(tl.split(model, at="c")[0], some_images())
-
-
-def test_batch_norm_without_weights_to_train_still_has_to_be_frozen():
-    inputs = keras.Input((4,))
-    x = keras.layers.BatchNormalization(center=False, scale=False, name="norm")(inputs)
-    model = keras.Model(inputs, keras.layers.Dense(1)(x))
+    # Without weights to train, BatchNorm's averages still move.
+    norm = keras.layers.BatchNormalization(center=False, scale=False, name="norm")
     with pytest.raises(ValueError, match="'norm' first"):
-        tl.precompute(tl.split(model, at="norm")[0], np.ones((4, 4), "float32"))
-
-
-@pytest.mark.parametrize("kind", ["Dropout", "GaussianNoise", "RandomFlip", "RandomRotation"])
-def test_a_random_layer_is_refused(kind):
-    layer = {
-        "Dropout": lambda: keras.layers.Dropout(0.5, name="chance"),
-        "GaussianNoise": lambda: keras.layers.GaussianNoise(0.1, name="chance"),
-        "RandomFlip": lambda: keras.layers.RandomFlip(name="chance"),
-        "RandomRotation": lambda: keras.layers.RandomRotation(0.1, name="chance"),
-    }[kind]()
-    inputs = keras.Input((8, 8, 2))
-    x = keras.layers.ReLU(name="after")(layer(inputs))
-    model = keras.Model(inputs, keras.layers.Flatten()(x))
-    with pytest.raises(ValueError, match="'chance', which draws"):
-        tl.precompute(tl.split(model, at="after")[0], some_images())
-
-
-@pytest.mark.parametrize("images", [np.ones((0, 8, 8, 2)), np.ones((3, 8, 9, 2)), np.ones((8, 8, 2))])
-def test_images_of_the_wrong_shape_are_refused(images):
-    prefix, _ = tl.split(residual(), at="c")
-    with pytest.raises(ValueError, match=r"expected \(n, 8, 8, 2\) with n of at least 1, got"):
-        tl.precompute(prefix, images)
+        tl.precompute(one_layer(norm), np.ones((4, 4), "float32"))
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("kind", "options"),
     [
-        ({"batch_size": 0}, "batch_size: expected at least 1, got 0"),
-        ({"batch_size": -1}, "batch_size: expected at least 1, got -1"),
-        ({"dtype": "int8"}, 'expected "float32" or "float16", got \'int8\''),
+        ("Dropout", {"rate": 0.5}),
+        ("GaussianNoise", {"stddev": 0.1}),
+        ("RandomFlip", {}),
+        ("RandomRotation", {"factor": 0.1}),
     ],
 )
-def test_wrong_options_are_refused_and_leave_nothing(options, message, tmp_path):
-    prefix, _ = tl.split(residual(), at="c")
+def test_a_random_layer_is_refused(kind, options):
+    layer = getattr(keras.layers, kind)(name="chance", **options)
+    with pytest.raises(ValueError, match="'chance', which draws"):
+        tl.precompute(one_layer(layer, (8, 8, 2)), some_images())
+
+
+def test_a_layer_named_after_seeds_or_switched_off_is_not_random():
+    for layer in (keras.layers.Dense(4, name="seedling", trainable=False), keras.layers.Dropout(0)):
+        assert tl.precompute(one_layer(layer), np.ones((2, 4), "float32")).shape == (2, 4)
+
+
+@pytest.mark.parametrize(
+    ("images", "options", "message"),
+    [
+        (
+            np.ones((0, 8, 8, 2)),
+            {},
+            r"images: expected \(n, 8, 8, 2\) with n of at least 1, got \(0, 8, 8, 2\)",
+        ),
+        (
+            np.ones((3, 8, 9, 2)),
+            {},
+            r"images: expected \(n, 8, 8, 2\) with n of at least 1, got \(3, 8, 9, 2\)",
+        ),
+        (np.ones((8, 8, 2)), {}, r"images: expected \(n, 8, 8, 2\) with n of at least 1, got \(8, 8, 2\)"),
+        (some_images().astype(str), {}, "images: expected numbers, got"),
+        (some_images(), {"batch_size": 0}, "batch_size: expected at least 1, got 0"),
+        (some_images(), {"dtype": "int8"}, 'dtype: expected "float32" or "float16", got \'int8\''),
+    ],
+)
+def test_wrong_input_is_refused_and_leaves_nothing(images, options, message, prefix, tmp_path):
     with pytest.raises(ValueError, match=message):
-        tl.precompute(prefix, some_images(), **options)
-    assert not list((tmp_path / "cache").rglob("*.npy"))
+        tl.precompute(prefix, images, **options)
+    assert features_of(tmp_path / "cache") == []
 
 
 def test_images_scaled_twice_are_refused():
-    inputs = keras.Input((8, 8, 3))
-    x = keras.layers.ReLU(name="prepared")(tl.preparation((8, 8, 3))(inputs))
-    prefix, _ = tl.split(keras.Model(inputs, keras.layers.Flatten()(x)), at="prepared")
+    prefix = one_layer(tl.preparation("mobilenet_v2_glyphs", (8, 8, 3)), (8, 8, 3))
     raw = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), dtype="uint8")
     with pytest.raises(ValueError, match=r"expected raw values from 0 to 255, got at most .* scale once"):
         tl.precompute(prefix, raw / 255)
     assert tl.precompute(prefix, raw).max() > 0.9
-    with pytest.raises(ValueError, match="images: expected numbers, got"):
-        tl.precompute(prefix, raw.astype(str))
 
 
-def test_a_layer_named_after_seeds_is_not_random():
-    inputs = keras.Input((4,))
-    x = keras.layers.Dense(4, name="seedling")(inputs)
-    model = keras.Model(inputs, keras.layers.Dense(1)(x))
-    tl.freeze(model)
-    assert tl.precompute(tl.split(model, at="seedling")[0], np.ones((2, 4), "float32")).shape == (2, 4)
-
-
-def test_a_cache_folder_that_is_a_file_is_one_clear_error(tmp_path, monkeypatch):
+def test_a_cache_folder_that_is_a_file_is_one_clear_error(prefix, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("not a folder")
     monkeypatch.setenv("TLHELPERS_CACHE", str(tmp_path / "file"))
-    prefix, _ = tl.split(residual(), at="c")
     with pytest.raises(tl.cache.CacheError, match="file"):
         tl.precompute(prefix, some_images())
 
 
-def test_a_full_disk_is_one_clear_error_and_leaves_nothing(tmp_path, monkeypatch):
+def test_a_full_disk_is_one_clear_error_and_leaves_nothing(prefix, tmp_path, monkeypatch):
     def full(*args):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    prefix, _ = tl.split(residual(), at="c")
     monkeypatch.setattr(np.lib.format, "write_array_header_2_0", full)
     with pytest.raises(tl.cache.CacheError, match=r"space|full"):
         tl.precompute(prefix, some_images())
     assert not list((tmp_path / "cache").rglob("*.npy"))
 
 
-def test_a_disk_that_refuses_in_the_middle_is_one_clear_error(tmp_path, monkeypatch):
+def test_a_disk_that_refuses_in_the_middle_is_one_clear_error(prefix, small_parts, tmp_path):
     """The operating system itself stops the write, by a limit on the size of files."""
-    monkeypatch.setattr(tl.prefix, "PART_IMAGES", 8)
-    prefix, _ = tl.split(residual(), at="c")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
@@ -447,16 +416,6 @@ def test_a_disk_that_refuses_in_the_middle_is_one_clear_error(tmp_path, monkeypa
         signal.signal(signal.SIGXFSZ, ignored)
     assert features_of(tmp_path / "cache") == []
     assert tl.precompute(prefix, some_images(), batch_size=8).shape == (48, 8, 8, 4)
-
-
-def test_activations_that_are_no_numbers_are_refused():
-    prefix, _ = tl.split(residual(), at="c")
-    images = some_images()
-    images[5] = np.nan
-    with pytest.raises(ValueError, match="expected finite float32 numbers"):
-        tl.precompute(prefix, images)
-    with pytest.raises(ValueError, match="expected finite float16 numbers"):
-        tl.precompute(prefix, some_images() * 1e6, dtype="float16")
 
 
 def test_everything_frozen_is_said():
@@ -512,26 +471,23 @@ def test_a_pointwise_convolution_freezes_and_saves_with_the_suffix(tmp_path):
 # -- what computes the pass ----------------------------------------------------------------------
 
 
-def litert_forced(monkeypatch):
+@pytest.fixture
+def litert(monkeypatch):
     monkeypatch.setattr(_forward, "LITERT_FROM", 1)
 
 
-def test_litert_agrees_with_keras(monkeypatch):
-    prefix, _ = tl.split(residual(), at="c")
+def test_litert_agrees_with_keras(prefix, monkeypatch):
     images = some_images(50)  # the last batch is smaller
     by_keras = np.array(tl.precompute(prefix, images, batch_size=16))
-    litert_forced(monkeypatch)
+    monkeypatch.setattr(_forward, "LITERT_FROM", 1)
     prefix.predict_on_batch = lambda batch: pytest.fail("Keras computed it")
-    by_litert = tl.precompute(prefix, images, batch_size=16)
-    np.testing.assert_allclose(by_litert, by_keras, atol=1e-5)
+    np.testing.assert_allclose(tl.precompute(prefix, images, batch_size=16), by_keras, atol=1e-5)
 
 
-def test_litert_converts_once_for_training_and_validation_and_again_for_other_weights(monkeypatch):
-    litert_forced(monkeypatch)
+def test_litert_converts_once_for_the_same_weights(prefix, litert, monkeypatch):
     conversions = []
     convert = _forward._litert
     monkeypatch.setattr(_forward, "_litert", lambda *a: conversions.append(a) or convert(*a))
-    prefix, _ = tl.split(residual(), at="c")
     for images in (some_images(20), some_images(30)):
         tl.precompute(prefix, images)
     assert len(conversions) == 1
@@ -543,26 +499,23 @@ def test_litert_converts_once_for_training_and_validation_and_again_for_other_we
 
 
 @pytest.mark.parametrize("wrong", ["other numbers", "not a number", "no conversion"])
-def test_litert_that_is_wrong_is_not_used_and_said(wrong, monkeypatch):
+def test_litert_that_is_wrong_is_not_used_and_said(wrong, prefix, litert, monkeypatch):
     def converted(prefix, shape):
         if wrong == "no conversion":
             raise RuntimeError("failed to legalize operation\nwith details")
         add = np.nan if wrong == "not a number" else 0.1
         return lambda batch: prefix.predict(batch, verbose=0) + add
 
-    litert_forced(monkeypatch)
     monkeypatch.setattr(_forward, "_litert", converted)
-    prefix, _ = tl.split(residual(), at="c")
     with pytest.warns(RuntimeWarning, match=r"computed by Keras, .* since LiteRT (differs|can't take it)"):
         features = tl.precompute(prefix, some_images())
     np.testing.assert_allclose(features, prefix.predict(some_images(), verbose=0), atol=1e-6)
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow's own protocol")
-def test_tensorflow_reads_the_map_in_place():
+def test_tensorflow_reads_the_map_in_place(prefix):
     import tensorflow as tf
 
-    prefix, _ = tl.split(residual(), at="c")
     features = tl.precompute(prefix, some_images())
     tensor = tf.convert_to_tensor(features)
     assert np.from_dlpack(tensor).ctypes.data == features.ctypes.data
@@ -576,9 +529,8 @@ def test_tensorflow_reads_the_map_in_place():
 
 
 @pytest.mark.parametrize("name", ["EfficientNetB0", "ResNet50V2", "MobileNetV2"])
-def test_other_backbones_at_64_pixels(name, monkeypatch):
+def test_other_backbones_at_64_pixels(name, litert):
     """Cut early, in the middle or late, prefix and suffix are the model; LiteRT takes the late prefix."""
-    litert_forced(monkeypatch)
     keras.utils.set_random_seed(0)
     backbone = getattr(keras.applications, name)(weights=None, include_top=False, input_shape=(64, 64, 3))
     inputs = keras.Input((64, 64, 3))

@@ -1,8 +1,7 @@
 """The forward pass of a frozen network over a batch: LiteRT where it pays, else Keras.
 
-LiteRT (XNNPACK's kernels) fuses a frozen network's layers for the CPU; `benchmarks/` measures what that
-gains over the best compiled Keras pass. It is used only where it agrees with Keras on images of this very
-call.
+LiteRT (XNNPACK's kernels) fuses a frozen network's layers for the CPU; `benchmarks/` measures what that gains
+over the best compiled Keras pass. It is used only where it agrees with Keras on images of this very call.
 """
 
 import gc
@@ -23,6 +22,7 @@ from . import cache
 __all__ = ["engine", "forward"]
 
 Array = npt.NDArray[Any]
+Run = Callable[[Array], Array]
 
 LITERT_FROM = 4096
 """Images from which on the gain outweighs the seconds that the conversion takes."""
@@ -34,16 +34,13 @@ differs by some 3e-5 of it between any two ways to compute it; a wrong conversio
 
 def engine(n_images: int) -> str:
     """What will compute so many images: ``"keras"``, or LiteRT with its version."""
-    if (
-        n_images < LITERT_FROM
-        or keras.backend.backend() != "tensorflow"
-        or importlib.util.find_spec("ai_edge_litert") is None
-    ):
+    pays = n_images >= LITERT_FROM and keras.backend.backend() == "tensorflow"
+    if not pays or importlib.util.find_spec("ai_edge_litert") is None:
         return "keras"
     return f"litert {importlib.metadata.version('ai-edge-litert')}"
 
 
-def forward(prefix: keras.Model, images: Array) -> Callable[[Array], Array]:
+def forward(prefix: keras.Model, images: Array) -> Run:
     """A function from a batch to the prefix' activations, the quickest that agrees with Keras."""
 
     def by_keras(batch: Array) -> Array:
@@ -56,7 +53,8 @@ def forward(prefix: keras.Model, images: Array) -> Callable[[Array], Array]:
         sample = images[:: max(1, len(images) // 8)][:8]
         got = by_litert(sample)
     except Exception as error:  # whatever a converter can't take, Keras can
-        _warn(f"can't take it ({str(error).strip().splitlines()[0] if str(error).strip() else error!r})")
+        said = str(error).strip().splitlines() or [repr(error)]
+        _warn(f"can't take it ({said[0]})")
         return by_keras
     expected = keras.ops.convert_to_numpy(prefix(sample, training=False))
     finite = np.isfinite(expected)
@@ -76,12 +74,10 @@ def _warn(why: str) -> None:
 
 
 # A prefix is mostly run twice, over training and validation images: seconds and memory for one conversion.
-_RUNS: "weakref.WeakKeyDictionary[keras.Model, tuple[str, Callable[[Array], Array]]]" = (
-    weakref.WeakKeyDictionary()
-)
+_RUNS: "weakref.WeakKeyDictionary[keras.Model, tuple[str, Run]]" = weakref.WeakKeyDictionary()
 
 
-def _converted(prefix: keras.Model, shape: tuple[int, ...]) -> Callable[[Array], Array]:
+def _converted(prefix: keras.Model, shape: tuple[int, ...]) -> Run:
     """LiteRT's version of the prefix; the last one again, if its weights are still the same."""
     weights = [keras.ops.convert_to_numpy(weight) for weight in prefix.weights]
     key = cache.content_key(*weights, prefix.inputs[0].dtype, *shape)
@@ -90,18 +86,18 @@ def _converted(prefix: keras.Model, shape: tuple[int, ...]) -> Callable[[Array],
     return _RUNS[prefix][1]
 
 
-def _litert(prefix: keras.Model, shape: tuple[int, ...]) -> Callable[[Array], Array]:
+def _litert(prefix: keras.Model, shape: tuple[int, ...]) -> Run:
     """Convert with the weights as constants, so that layers can be fused."""
     import tensorflow as tf
     from ai_edge_litert.interpreter import Interpreter
 
-    trainable = [keras.ops.convert_to_numpy(weight) for weight in prefix.trainable_variables]
-    others = [keras.ops.convert_to_numpy(weight) for weight in prefix.non_trainable_variables]
+    groups = (prefix.trainable_variables, prefix.non_trainable_variables)
+    arrays = [[keras.ops.convert_to_numpy(weight) for weight in group] for group in groups]
     kind = prefix.inputs[0].dtype
 
     @tf.function(input_signature=[tf.TensorSpec((None, *shape), kind)])  # type: ignore[untyped-decorator]
     def constant(batch: Any) -> Any:
-        weights = [[tf.constant(weight) for weight in group] for group in (trainable, others)]
+        weights = [[tf.constant(weight) for weight in group] for group in arrays]
         return prefix.stateless_call(*weights, batch, training=False)[0]
 
     # It logs each temporary folder it writes to, which would end up on the chapter's page.

@@ -27,15 +27,10 @@ def is_pointwise(layer: Any) -> bool:
 
 @keras.saving.register_keras_serializable(package="tlhelpers")
 class Pointwise(keras.layers.Layer):  # type: ignore[misc]
-    """A stand-in for a 1x1 convolution: its weights, its name, its ``trainable``; another kernel.
+    """A stand-in for a built 1x1 convolution: its weights, its name, its ``trainable``; another kernel.
 
-    Parameters
-    ----------
-    conv
-        The built convolution. It stays the owner of the weights: training or freezing either does so
-        to both.
-    **options
-        Keras' own, when a saved model is read.
+    The convolution stays the owner of the weights: training or freezing either does so to both. `options` are
+    Keras' own, when a saved model is read.
     """
 
     def __init__(self, conv: keras.layers.Conv2D, **options: Any) -> None:

@@ -5,34 +5,28 @@ One folder holds it all: ``TLHELPERS_CACHE``, else the user's own cache folder.
 
 from __future__ import annotations
 
+import ast
 import errno
+import functools
 import hashlib
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
-__all__ = [
-    "CacheError",
-    "atomic_file",
-    "atomic_folder",
-    "cache_folder",
-    "content_key",
-    "library_digest",
-    "lock",
-]
+__all__ = ["CacheError", "cache_folder", "content_key"]
 
 _PIECE = 1 << 24  # bytes of an array at a time
 _TEMPORARY = ".partial-"  # what is being written carries this name, and nobody reads such a name
 _ABANDONED_S = 24 * 3600.0  # a temporary this old was left by a killed process
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-_STORAGE_ERRORS = _FULL | {
+_REFUSED = {
     *(errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR),
     *(errno.EISDIR, errno.EFBIG, errno.ENAMETOOLONG),
 }
@@ -48,8 +42,11 @@ def cache_folder() -> Path:
     Returns
     -------
     pathlib.Path
-        What ``TLHELPERS_CACHE`` names, else the user's cache folder of this system. It may not exist
-        yet: :func:`atomic_file`, :func:`atomic_folder` and :func:`lock` make it.
+        What ``TLHELPERS_CACHE`` names, else the user's cache folder of this system. It may not exist yet.
+
+    Notes
+    -----
+    Explained in the reading guide.
 
     Examples
     --------
@@ -67,41 +64,38 @@ def cache_folder() -> Path:
 # -- writing safely ------------------------------------------------------------------------------
 
 
-def _storage_message(error: OSError, path: Path) -> str:
-    if error.errno in _FULL:
-        return (
-            f"expected room for {path}, got a full disk ({error.strerror}); free some space, or name "
-            "another folder in TLHELPERS_CACHE"
-        )
-    return (
-        f"expected a folder to write to, got {error.strerror or error} at {error.filename or path}; "
-        "correct its rights, or name another folder in TLHELPERS_CACHE"
-    )
-
-
 @contextmanager
 def storage(path: Path, *, every: bool = False) -> Iterator[None]:
-    """Turn what a disk refuses into one clear error; let all else pass, or nothing if ``every``."""
+    """Turn what a disk refuses into one clear error; let all else pass, or nothing if `every`."""
     try:
         yield
     except OSError as error:
-        if every or error.errno in _STORAGE_ERRORS:
-            raise CacheError(_storage_message(error, path)) from error
+        if error.errno in _FULL:
+            raise CacheError(
+                f"{path}: expected room on the disk, got a full disk ({error.strerror}). Free some space, or "
+                "name another folder in TLHELPERS_CACHE."
+            ) from error
+        if every or error.errno in _REFUSED:
+            raise CacheError(
+                f"{path}: expected a folder to write to, got {error.strerror or error} at "
+                f"{error.filename or path}. Correct its rights, or name another folder in TLHELPERS_CACHE."
+            ) from error
         raise
 
 
-def _temporary_beside(path: Path) -> Path:
-    """Make an empty folder beside ``path``; clear away those that killed processes left."""
-    with storage(path, every=True):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for old in path.parent.glob(f"{_TEMPORARY}*"):
-            try:
-                abandoned = time.time() - old.stat().st_mtime > _ABANDONED_S
-            except FileNotFoundError:
-                continue  # another process was quicker
-            if abandoned:
-                shutil.rmtree(old, ignore_errors=True)
-        return Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=path.parent))
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """An empty folder beside `path`, for a while. Those that killed processes left are cleared away."""
+    with storage(path):
+        with storage(path, every=True):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            for old in path.parent.glob(f"{_TEMPORARY}*"):
+                with suppress(FileNotFoundError):  # another process was quicker
+                    if time.time() - old.stat().st_mtime > _ABANDONED_S:
+                        shutil.rmtree(old, ignore_errors=True)
+            folder = TemporaryDirectory(prefix=_TEMPORARY, dir=path.parent, ignore_cleanup_errors=True)
+        with folder as name:
+            yield Path(name)
 
 
 def _to_disk(path: Path) -> None:
@@ -111,119 +105,43 @@ def _to_disk(path: Path) -> None:
 
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
-    """Write a file that appears whole or not at all.
+    """Where to write a file that appears at `path` at the end of the block, whole, or not at all.
 
-    Parameters
-    ----------
-    path : str or pathlib.Path
-        Where the file is to be. Folders above it are made.
-
-    Yields
-    ------
-    pathlib.Path
-        Write here. The name's last part is that of ``path``; the place is beside it. On leaving the
-        block the file is flushed to disk and moved to ``path``, over a file already there; after an
-        error it is removed. If nothing was written, nothing is moved.
-
-    Raises
-    ------
-    CacheError
-        The folder can't be written, or is full.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> folder = tempfile.TemporaryDirectory()
-    >>> with atomic_file(Path(folder.name) / "numbers.txt") as temporary:
-    ...     _ = temporary.write_text("1 2 3")
-    >>> [path.name for path in Path(folder.name).iterdir()]
-    ['numbers.txt']
-    >>> folder.cleanup()
+    It replaces a file that is there. Where nothing was written, nothing is replaced. What the disk refuses
+    is a `CacheError`.
     """
     path = Path(path).absolute()
-    with storage(path):
-        folder = _temporary_beside(path)
-        try:
-            yield folder / path.name
-            if (folder / path.name).exists():
-                _to_disk(folder / path.name)
-                (folder / path.name).replace(path)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+    with _beside(path) as folder:
+        yield folder / path.name
+        if (folder / path.name).exists():
+            _to_disk(folder / path.name)
+            (folder / path.name).replace(path)
 
 
 @contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """Write a folder that appears whole or not at all.
+    """An empty folder that appears at `path` at the end of the block, whole, or not at all.
 
-    Parameters
-    ----------
-    path : str or pathlib.Path
-        Where the folder is to be. Folders above it are made.
-
-    Yields
-    ------
-    pathlib.Path
-        An empty folder beside ``path``: write into it. On leaving the block its files are flushed to
-        disk and it is moved to ``path``; after an error it is removed. Where ``path`` exists by then,
-        it is kept and this one is dropped: use names that say the content (:func:`content_key`).
-
-    Raises
-    ------
-    CacheError
-        The folder can't be written, or is full.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> folder = tempfile.TemporaryDirectory()
-    >>> with atomic_folder(Path(folder.name) / "features") as temporary:
-    ...     _ = (temporary / "a.txt").write_text("1 2 3")
-    >>> [path.name for path in Path(folder.name).rglob("*.txt")]
-    ['a.txt']
-    >>> folder.cleanup()
+    Where a folder is there by then, that one stays: use names that say the content (`content_key`).
     """
     path = Path(path).absolute()
-    with storage(path):
-        folder = _temporary_beside(path)
+    with _beside(path) as folder:
+        yield folder
+        for file in folder.rglob("*"):
+            if file.is_file():
+                _to_disk(file)
         try:
-            yield folder
-            for file in folder.rglob("*"):
-                if file.is_file():
-                    _to_disk(file)
-            try:
-                folder.rename(path)
-            except OSError:
-                if not path.is_dir():
-                    raise
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            folder.rename(path)
+        except OSError:
+            if not path.is_dir():
+                raise
 
 
 @contextmanager
 def lock(name: str, *, timeout_s: float = 3600.0) -> Iterator[None]:
     """Let one process at a time through, among all that use this cache folder.
 
-    Parameters
-    ----------
-    name : str
-        What is locked. The same name may be locked again by the same thread only after release.
-    timeout_s : float
-        How long to wait, in seconds. A lock whose holder died is free at once.
-
-    Raises
-    ------
-    CacheError
-        The cache folder can't be written, or the lock did not come free in time.
-
-    Examples
-    --------
-    >>> import os, tempfile, unittest.mock
-    >>> folder = tempfile.TemporaryDirectory()
-    >>> with unittest.mock.patch.dict(os.environ, TLHELPERS_CACHE=folder.name), lock("features"):
-    ...     print("alone")
-    alone
-    >>> folder.cleanup()
+    A lock whose holder died is free at once. One that does not come free in time is a `CacheError`.
     """
     import filelock
 
@@ -236,8 +154,8 @@ def lock(name: str, *, timeout_s: float = 3600.0) -> Iterator[None]:
             held.acquire(timeout=timeout_s)
         except filelock.Timeout:
             raise CacheError(
-                f"expected the lock on {name!r} within {timeout_s:g} s, got none: another process holds "
-                f"{path}; wait for it, or end it"
+                f"{name}: expected the lock within {timeout_s:g} s, got none: another process holds {path}. "
+                "Wait for it, or end it."
             ) from None
     try:
         yield
@@ -256,17 +174,16 @@ def content_key(*parts: object) -> str:
     *parts : object
         numpy arrays (memory maps are read piece by piece) and numpy numbers; str, bytes, bool, int,
         float, None; paths (by their text, not their content); mappings with str keys, in any order;
-        lists and tuples of all these.
+        lists and tuples of all these. Anything else is a ``TypeError``.
 
     Returns
     -------
     str
         SHA-256, 64 hexadecimal digits; the same in every process and on every machine.
 
-    Raises
-    ------
-    TypeError
-        A part of another type, or an array of Python objects.
+    Notes
+    -----
+    Explained in the reading guide.
 
     Examples
     --------
@@ -288,7 +205,9 @@ def _feed(digest: Any, part: object) -> None:
     if isinstance(part, np.ndarray | np.generic):
         array = np.asanyarray(part)
         if array.dtype.hasobject:
-            raise TypeError("expected an array of numbers or text, got one of objects; convert it first")
+            raise TypeError(
+                "parts: expected arrays of numbers or text, got one of objects. Convert it first."
+            )
         digest.update(f"array {array.dtype.str} {array.dtype.descr} {array.shape};".encode())
         array = np.atleast_1d(array)
         rows = max(1, _PIECE // max(1, array[:1].nbytes))  # it may be a memory map larger than memory
@@ -303,7 +222,7 @@ def _feed(digest: Any, part: object) -> None:
         digest.update(f"{type(part).__name__} {part!r};".encode())
     elif isinstance(part, Mapping):
         if not all(isinstance(name, str) for name in part):
-            raise TypeError(f"expected a mapping with str keys, got the keys {list(part)!r}")
+            raise TypeError(f"parts: expected mappings with str keys, got {list(part)!r}. Use str(key).")
         digest.update(f"mapping {len(part)};".encode())
         for name in sorted(part):
             _feed(digest, name)
@@ -314,31 +233,38 @@ def _feed(digest: Any, part: object) -> None:
             _feed(digest, item)
     else:
         raise TypeError(
-            "expected arrays, texts, numbers, None, mappings or sequences of them, got "
-            f"{type(part).__name__}; name it by a text instead"
+            "parts: expected arrays, texts, numbers, None, mappings or sequences of them, got "
+            f"{type(part).__name__}. Name it by a text instead."
         )
 
 
-def library_digest() -> str:
-    """Name the library's own source, so that results computed by other code are not reused.
+_PACKAGE = Path(__file__).parent
+# Read at import: a file edited later is not what this process runs.
+_SOURCES = {
+    path.relative_to(_PACKAGE).with_suffix("").as_posix(): path.read_bytes()
+    for path in _PACKAGE.rglob("*.py")
+}
+COMPUTES = ("_forward", "_graph", "_parts", "_pointwise", "encoders", "prefix")
+"""The modules that decide what a cached activation is. Results that rest on more name more."""
 
-    Returns
-    -------
-    str
-        SHA-256 of every ``.py`` file of the package, names included, 64 hexadecimal digits.
 
-    Examples
-    --------
-    >>> len(library_digest())
-    64
+def code_key(*modules: str) -> str:
+    """Name what some modules of this package compute, so that results of other code are not reused.
+
+    Comments, docstrings and the layout of the source don't count. `modules` are named besides `COMPUTES`, as
+    ``"studies/recipes"`` or ``"tlhelpers.studies.recipes"``.
     """
-    return _LOADED
+    names = {name.removeprefix("tlhelpers.").replace(".", "/") for name in modules}
+    return content_key([[name, _statements(_SOURCES[name])] for name in sorted(names | {*COMPUTES})])
 
 
-def _sources_digest(folder: Path) -> str:
-    files = sorted(folder.rglob("*.py"))
-    return content_key([[file.relative_to(folder).as_posix(), file.read_bytes()] for file in files])
-
-
-# Taken at import: a file edited later is not what this process runs.
-_LOADED = _sources_digest(Path(__file__).parent)
+@functools.cache
+def _statements(source: bytes) -> str:
+    """A module's source as far as it does something."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            words = [n for n in body if isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant)]
+            node.body = [n for n in body if n not in words] or [ast.Pass()]  # type: ignore[attr-defined]
+    return ast.unparse(tree)

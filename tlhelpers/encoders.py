@@ -31,6 +31,13 @@ MINILM = "all-MiniLM-L6-v2"
 ENCODERS = (MINILM, "tiny")
 """Names for `load_encoder`: the sentence encoder, 22.7 M parameters; and a stand-in of random weights."""
 
+_WORDS = (
+    "bad battery cable case cast ending film find good i is looks lovely menu our perfect phone plot soup "
+    "table the this ugly useless waiter was"
+)
+STAND_IN_WORDS = tuple(_WORDS.split())
+"""All words that the stand-in encoder knows."""
+
 LENGTHS = (16, 32, 64)
 """Numbers of tokens that `pooled_blocks` pads sentences to, each to the least that holds it. Padding costs
 as much time as words do; what is longer than the last is cut."""
@@ -92,14 +99,14 @@ class Encoder:
 
     Attributes
     ----------
-    name : str
+    name
         One of `ENCODERS`.
-    model : keras.Model
+    model
         Token numbers int32 (n, length), 0 for padding, to sentence vectors float32 (n, width): the mean over
         the tokens of the last block's states. All of it is frozen.
-    blocks : tuple of str
+    blocks
         Its transformer blocks in order: the layers to cut after, or to train from.
-    words : object
+    words
         The tokenizer, of the package tokenizers.
     """
 
@@ -109,25 +116,11 @@ class Encoder:
     words: Any
 
     def tokenize(self, texts: Sequence[str], *, length: int) -> npt.NDArray[np.int32]:
-        """Turn texts into token numbers, all of one length.
+        """Turn texts into token numbers, int32 (n, length).
 
-        Parameters
-        ----------
-        texts
-            Not empty, each with at least one character that is no space.
-        length
-            Number of tokens, 2 or more, the opening and closing token among them. What is shorter is filled
-            up with 0; what is longer is cut, and a warning says how many were.
-
-        Returns
-        -------
-        numpy.ndarray
-            int32 (n, length).
-
-        Raises
-        ------
-        TypeError, ValueError
-            As `check_texts`, or if `length` is less than 2 or more than the encoder has positions for.
+        `length` is 2 or more, the opening and closing token among them. What is shorter is filled up with 0;
+        what is longer is cut, and a warning says how many were. Raises as `check_texts`, and ValueError if
+        `length` is less than 2 or more than the encoder has positions for.
 
         Examples
         --------
@@ -138,7 +131,7 @@ class Encoder:
         check_texts(texts)
         most = self.model.get_layer("position_embedding").sequence_length
         if not 2 <= length <= most:
-            raise ValueError(f"length: expected 2 to {most} tokens, got {length}.")
+            raise ValueError(f"length: expected 2 to {most} tokens, got {length}. Choose one of these.")
         # Padding and truncation are ours, so that the tokenizer has no state.
         numbers = [each.ids for each in self.words.encode_batch(list(texts))]
         long = sum(len(each) > length for each in numbers)
@@ -158,17 +151,8 @@ class Encoder:
 def check_texts(texts: Sequence[str]) -> None:
     """Refuse what is no list of texts with something in each.
 
-    Parameters
-    ----------
-    texts
-        Texts to be encoded.
-
-    Raises
-    ------
-    TypeError
-        If it is a single text, or holds something else than texts, such as bytes.
-    ValueError
-        If there is none, or one of them is empty.
+    Raises TypeError for a single text, or where something else is in the list, such as bytes; ValueError if
+    there is none, or one of them is empty.
 
     Examples
     --------
@@ -178,13 +162,12 @@ def check_texts(texts: Sequence[str]) -> None:
         ...
     ValueError: texts: expected at least one word in each, got an empty one at 1. Leave it out.
     """
-    given: object = texts
+    given: Any = texts
     if isinstance(given, str | bytes):
         raise TypeError("texts: expected a list of texts, got a single one. Put it in brackets: [text].")
-    if len(texts) == 0:
-        raise ValueError("texts: expected at least one, got none.")
-    each: Sequence[object] = texts
-    for place, text in enumerate(each):
+    if len(given) == 0:
+        raise ValueError("texts: expected at least one, got none. Give one or more.")
+    for place, text in enumerate(given):
         if not isinstance(text, str):
             advice = " Decode it first: text.decode('utf-8')." if isinstance(text, bytes) else ""
             raise TypeError(f"texts: expected text, got {type(text).__name__} at {place}.{advice}")
@@ -211,11 +194,11 @@ def load_encoder(name: str = MINILM) -> Encoder:
     Raises
     ------
     LookupError
-        If no encoder goes by that name.
+        No encoder goes by that name.
     ModuleNotFoundError
-        If the extra "text" is not installed.
+        The extra "text" is not installed.
     tlhelpers.downloads.DownloadError
-        If the files can't be had, or lie in different folders.
+        The files can't be had.
 
     Notes
     -----
@@ -243,44 +226,26 @@ def load_encoder(name: str = MINILM) -> Encoder:
             "book's repository, run: pip install -e '.[text]'"
         ) from error
     if name == "tiny":
-        from .sentiment import STAND_IN_WORDS
-
         specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
         vocabulary: Any = {word: number for number, word in enumerate([*specials, *STAND_IN_WORDS])}
         keras.utils.set_random_seed(0)
+        shape = {"num_layers": 2, "num_heads": 2, "hidden_dim": 32, "intermediate_dim": 64}
         backbone = keras_hub.models.BertBackbone(
-            vocabulary_size=len(vocabulary),
-            num_layers=2,
-            num_heads=2,
-            hidden_dim=32,
-            intermediate_dim=64,
-            dropout=0.0,
-            max_sequence_length=64,
+            vocabulary_size=len(vocabulary), dropout=0.0, max_sequence_length=64, **shape
         )
     else:
-        folder = _folder([f"{name}/{file}" for file in ("config.json", "model.safetensors", "vocab.txt")])
-        vocabulary = str(folder / "vocab.txt")
-        with _with_bert_names(folder) as preset:
+        vocabulary = str(downloads.fetch(f"{name}/vocab.txt"))
+        config, weights = (downloads.fetch(f"{name}/{file}") for file in ("config.json", "model.safetensors"))
+        with _with_bert_names(config, weights) as preset:
             backbone = keras_hub.models.BertBackbone.from_preset(str(preset), dropout=0.0)
     model, blocks = _single_input(backbone)
     freeze(model)
     return Encoder(name, model, blocks, tokenizers.BertWordPieceTokenizer(vocabulary, lowercase=True))
 
 
-def _folder(names: list[str]) -> Path:
-    paths = [downloads.fetch(name) for name in names]
-    folders = sorted({path.parent for path in paths})
-    if len(folders) > 1:
-        raise downloads.DownloadError(
-            f"expected {', '.join(names)} in one folder, got {' and '.join(map(str, folders))}; put all of "
-            "them into the folder that TLHELPERS_DATA names, or none"
-        )
-    return folders[0]
-
-
 @contextlib.contextmanager
-def _with_bert_names(folder: Path) -> Iterator[Path]:
-    """A copy of the folder for a moment, its arrays named as in BERT's own release.
+def _with_bert_names(config: Path, weights: Path) -> Iterator[Path]:
+    """A folder of both for a moment, the arrays named as in BERT's own release.
 
     Sentence encoders leave off "bert." and call a normalisation's scale and shift weight and bias. Colab's
     Keras allows keras-hub up to 0.29, whose reader knows the original names only; newer ones know both.
@@ -291,10 +256,10 @@ def _with_bert_names(folder: Path) -> Iterator[Path]:
         f"bert.{name}".replace("LayerNorm.weight", "LayerNorm.gamma").replace(
             "LayerNorm.bias", "LayerNorm.beta"
         ): array
-        for name, array in safetensors.numpy.load_file(folder / "model.safetensors").items()
+        for name, array in safetensors.numpy.load_file(weights).items()
     }
     with tempfile.TemporaryDirectory(prefix="tlhelpers-") as scratch:
-        shutil.copy2(folder / "config.json", scratch)
+        shutil.copy2(config, Path(scratch) / "config.json")
         safetensors.numpy.save_file(arrays, Path(scratch) / "model.safetensors")
         yield Path(scratch)
 
@@ -333,11 +298,7 @@ def pooled_blocks(encoder: Encoder, texts: Sequence[str]) -> npt.NDArray[np.floa
     Raises
     ------
     TypeError, ValueError
-        As `check_texts`, or if something in the encoder trains.
-
-    Notes
-    -----
-    Explained in the chapter "Read sentiment".
+        As `check_texts`, or something in the encoder trains.
 
     Examples
     --------
@@ -372,17 +333,12 @@ def embed(encoder: Encoder, texts: Sequence[str]) -> npt.NDArray[np.float32]:
     Parameters
     ----------
     encoder, texts
-        As for `pooled_blocks`.
+        As for `pooled_blocks`, which raises what this does.
 
     Returns
     -------
     numpy.ndarray
         float32 (n, width).
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `pooled_blocks`.
 
     Notes
     -----

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,26 +16,17 @@ from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-if TYPE_CHECKING:  # numbers need no TensorFlow; it is imported where gradients are
-    import keras
-
 __all__ = [
     "Evaluation",
     "bootstrap_interval",
     "confident_mistakes",
     "evaluate",
-    "grad_cam",
     "history_table",
     "linear_probe",
+    "probe",
 ]
 
 _HISTORY_COLUMNS = ("accuracy", "loss", "val_accuracy", "val_loss")
-
-
-class _HasHistory(Protocol):
-    """What this module needs of a ``keras.callbacks.History``."""
-
-    history: Any
 
 
 @dataclass(frozen=True, eq=False)  # eq: comparing tables gives a table, not a yes or no
@@ -91,17 +81,10 @@ def evaluate(
     bins : int, optional
         Number of bins of equal width for the calibration.
 
-    Returns
-    -------
-    Evaluation
-        Loss in nats; accuracy, interval and calibration error as shares from 0 to 1.
-
     Raises
     ------
-    TypeError
-        If the labels are not whole numbers or the probabilities are not floating-point numbers.
     ValueError
-        If shapes, lengths, ranges or names do not fit together, or if there is nothing to evaluate.
+        If one of them is not as above, or they do not fit together.
 
     Notes
     -----
@@ -115,10 +98,8 @@ def evaluate(
     --------
     >>> from tlhelpers import evaluation
     >>> result = evaluation.evaluate([0, 1, 1], [[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], ["cat", "dog"])
-    >>> print(f"{result.accuracy:.2f}, {result.loss:.2f} nats")
-    0.67, 0.41 nats
-    >>> print(f"{result.interval[0]:.2f} to {result.interval[1]:.2f}")
-    0.21 to 0.94
+    >>> print(f"{result.accuracy:.2f} ({result.interval[0]:.2f} to {result.interval[1]:.2f})")
+    0.67 (0.21 to 0.94)
     >>> int(result.confusion.loc["dog", "cat"])
     1
     """
@@ -126,10 +107,9 @@ def evaluate(
     n, k = chances.shape
     names = _checked_names(class_names, k)
     if bins < 1:
-        raise ValueError(f"Expected at least 1 bin, got bins={bins}. Leave it out to get 15.")
+        raise ValueError(f"bins: expected 1 or more, got {bins}. Leave it out to get 15.")
 
-    predicted = chances.argmax(axis=1)
-    confidence = chances.max(axis=1)
+    predicted, confidence = chances.argmax(axis=1), chances.max(axis=1)
     right = predicted == true
     interval = stats.binomtest(int(right.sum()), n).proportion_ci(0.95, method="wilson")
     numbers = np.arange(k)
@@ -169,10 +149,8 @@ def confident_mistakes(
 
     Parameters
     ----------
-    labels : array_like of int, shape (n,)
-        True class numbers.
-    probabilities : array_like of float, shape (n, classes)
-        Predicted probabilities, rows sum to 1.
+    labels, probabilities
+        As in `evaluate`, with the same errors.
     k : int, optional
         List at most this many.
     class_names : sequence of str, optional
@@ -183,11 +161,6 @@ def confident_mistakes(
     pandas.DataFrame
         Columns index (position in `labels`), true, predicted, confidence (0 to 1); the most confident first.
         Fewer than `k` rows, or none, where there are fewer mistakes.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `evaluate`; also if `k` is below 1.
 
     Notes
     -----
@@ -203,152 +176,26 @@ def confident_mistakes(
     1      1  dog       cat         0.7
     """
     true, chances = _checked(labels, probabilities)
+    n_classes = chances.shape[1]
+    names: Any = np.arange(n_classes) if class_names is None else _checked_names(class_names, n_classes)
     if k < 1:
-        raise ValueError(f"Expected k of at least 1, got {k}. Give the number of mistakes to list.")
-    predicted = chances.argmax(axis=1)
-    confidence = chances.max(axis=1)
+        raise ValueError(f"k: expected 1 or more, got {k}. Give the number of mistakes to list.")
+    predicted, confidence = chances.argmax(axis=1), chances.max(axis=1)
     wrong = np.flatnonzero(predicted != true)
     # A stable sort lists equal confidences in the order of the images, the same in every run.
     chosen = wrong[np.argsort(-confidence[wrong], kind="stable")[:k]]
-    names: npt.NDArray[Any] = np.arange(chances.shape[1])
-    if class_names is not None:
-        names = np.asarray(_checked_names(class_names, chances.shape[1]))
     return pd.DataFrame(
         {
             "index": chosen,
-            "true": names[true[chosen]],
-            "predicted": names[predicted[chosen]],
+            "true": np.asarray(names)[true[chosen]],
+            "predicted": np.asarray(names)[predicted[chosen]],
             "confidence": confidence[chosen],
         }
     )
 
 
-def grad_cam(
-    model: keras.Model,
-    images: npt.NDArray[Any],
-    *,
-    at: str,
-    classes: npt.ArrayLike | None = None,
-    batch_size: int = 32,
-) -> npt.NDArray[np.float32]:
-    """Where in an image lies what speaks for a class: Grad-CAM.
-
-    The model is cut after a layer of feature maps. A map counts as much as the class's score rises
-    with it, on average over its cells; the weighted sum of the maps, where it is positive, is the answer.
-
-    Parameters
-    ----------
-    model : keras.Model
-        A classifier that `tlhelpers.split` can cut; backbones nested inside are opened.
-    images : numpy.ndarray, shape (n, height, width) or (n, height, width, channels)
-        As the model takes them.
-    at : str
-        The layer to look at, one of ``cut_points(model)``, whose output has shape (n, h, w, maps). Late
-        ones say more about the class and less about the place. Where only a mean and a dense layer follow,
-        the cells before the cut at zero add up to the score, but for a constant; earlier it is an estimate.
-    classes : array_like of int, shape (n,), optional
-        Whose score to explain, for each image; by default the class that the model predicts.
-    batch_size : int, optional
-        Images at a time.
-
-    Returns
-    -------
-    numpy.ndarray, float32, shape (n, height, width)
-        From 0 to 1, each image on its own scale, enlarged from the layer's h by w (bilinear). Zero
-        everywhere where nothing speaks for the class.
-
-    Raises
-    ------
-    ValueError
-        If there is no such cut, its output has no height and width, there is no image, or `classes`
-        are not whole numbers, one for each image, in the range of the model's outputs.
-
-    Notes
-    -----
-    Source: Selvaraju et al., *Grad-CAM: Visual explanations from deep networks via gradient-based
-    localization*, 2017. As there, the score is the one before the softmax: the last layer's activation
-    is left out while the gradient is taken.
-
-    Explained in the chapter "Recognise flowers".
-
-    Examples
-    --------
-    >>> import keras, numpy as np
-    >>> from tlhelpers import evaluation
-    >>> bright = keras.layers.Conv2D(1, 1, kernel_initializer="ones", name="bright")
-    >>> layers = [keras.Input((2, 2, 1)), bright, keras.layers.GlobalAveragePooling2D()]
-    >>> model = keras.Sequential([*layers, keras.layers.Dense(1, kernel_initializer="ones")])
-    >>> image = np.array([[0.0, 2.0], [0.0, 1.0]], "float32").reshape(1, 2, 2, 1)
-    >>> evaluation.grad_cam(model, image, at="bright")[0].tolist()
-    [[0.0, 1.0], [0.0, 0.5]]
-    """
-    import keras
-    import tensorflow as tf
-
-    from .prefix import split
-
-    images = np.asarray(images)
-    if images.ndim not in (3, 4) or len(images) == 0:
-        raise ValueError(
-            f"images: expected shape (n, height, width) or (n, height, width, channels), got {images.shape}. "
-            "For a single image, give images[:1]."
-        )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # that nothing after the cut trains is no fault here
-        prefix, suffix = split(model, at)
-    if len(prefix.output_shape) != 4:
-        raise ValueError(
-            f"at: expected a layer with output (n, h, w, maps), got {at!r} with {prefix.output_shape}. "
-            "Take one before the pooling."
-        )
-    n_classes = suffix.output_shape[-1]
-    chosen = None if classes is None else np.asarray(classes)
-    if chosen is not None and (
-        chosen.shape != (len(images),)
-        or chosen.dtype.kind not in "iu"
-        or chosen.min() < 0
-        or chosen.max() >= n_classes
-    ):
-        raise ValueError(
-            f"classes: expected {len(images)} whole numbers from 0 to {n_classes - 1}, one for each image, "
-            f"got {chosen.dtype} {chosen.shape}. Leave them out to explain what the model predicts."
-        )
-    maps = []
-    for start in range(0, len(images), batch_size):
-        here = slice(start, start + batch_size)
-        activations = tf.convert_to_tensor(prefix(images[here], training=False))
-        with _scores(suffix), tf.GradientTape() as tape:
-            tape.watch(activations)
-            scores = suffix(activations, training=False)
-            wanted = tf.argmax(scores, axis=1) if chosen is None else chosen[here]
-            score = tf.gather(scores, wanted, axis=1, batch_dims=1)
-        weights = tf.reduce_mean(tape.gradient(score, activations), axis=(1, 2), keepdims=True)
-        speaks = keras.ops.relu(keras.ops.sum(weights * activations, axis=-1, keepdims=True))
-        maps.append(keras.ops.convert_to_numpy(keras.ops.image.resize(speaks, images.shape[1:3]))[..., 0])
-    whole = np.concatenate(maps)
-    highest = whole.max(axis=(1, 2), keepdims=True)
-    return (whole / np.where(highest > 0, highest, 1)).astype(np.float32)
-
-
-@contextlib.contextmanager
-def _scores(model: keras.Model) -> Iterator[None]:
-    """The model's scores instead of its probabilities: the last layer without its activation."""
-    import keras
-
-    last = model.layers[-1]
-    kept = getattr(last, "activation", None)
-    if kept is None:
-        yield
-        return
-    last.activation = keras.activations.linear
-    try:
-        yield
-    finally:
-        last.activation = kept
-
-
 def history_table(
-    history: _HasHistory, *, phase: str, first_epoch: int = 1, seconds: Sequence[float] | None = None
+    history: Any, *, phase: str, first_epoch: int = 1, seconds: Sequence[float] | None = None
 ) -> pd.DataFrame:
     """Turn what ``fit`` returned into a table with a row for each epoch.
 
@@ -371,10 +218,8 @@ def history_table(
 
     Raises
     ------
-    TypeError
-        If `history` has no ``history`` dictionary.
-    ValueError
-        If a metric is missing, no epoch was run, or `seconds` has another length than the epochs.
+    TypeError, ValueError
+        If `history` has no such dictionary; a metric is missing, no epoch was run, or the seconds don't fit.
 
     Notes
     -----
@@ -384,37 +229,31 @@ def history_table(
     --------
     >>> from types import SimpleNamespace
     >>> from tlhelpers import evaluation
-    >>> fitted = SimpleNamespace(
-    ...     history={"accuracy": [0.5], "loss": [1.4], "val_accuracy": [0.6], "val_loss": [1.3]}
-    ... )
-    >>> evaluation.history_table(fitted, phase="fine-tuned", first_epoch=11)
+    >>> recorded = {"accuracy": [0.5], "loss": [1.4], "val_accuracy": [0.6], "val_loss": [1.3]}
+    >>> evaluation.history_table(SimpleNamespace(history=recorded), phase="fine-tuned", first_epoch=11)
        epoch       phase  accuracy  loss  val_accuracy  val_loss
     0     11  fine-tuned       0.5   1.4           0.6       1.3
     """
     recorded = getattr(history, "history", None)
     if not isinstance(recorded, Mapping):
         raise TypeError(
-            "Expected what model.fit returned (a History with a .history dictionary), "
-            f"got {type(history).__name__}. Write history = model.fit(...) and hand that over."
+            "history: expected what model.fit returned (a History with a .history dictionary), got "
+            f"{type(history).__name__}. Write history = model.fit(...) and hand that over."
         )
-    missing = [name for name in _HISTORY_COLUMNS if name not in recorded]
-    if missing:
+    epochs = len(recorded.get("loss", ()))
+    if epochs == 0 or not set(_HISTORY_COLUMNS) <= set(recorded):
         raise ValueError(
-            f"Expected {', '.join(_HISTORY_COLUMNS)} in the history, but {', '.join(missing)} is missing "
-            f"(got {', '.join(map(str, recorded)) or 'nothing'}). Compile with metrics=['accuracy'] and fit "
-            "with validation_data."
+            f"history: expected {', '.join(_HISTORY_COLUMNS)} of one epoch or more, got "
+            f"{', '.join(map(str, recorded)) or 'nothing'} of {epochs}. Compile with metrics=['accuracy'] "
+            "and fit with validation_data."
         )
-    epochs = len(recorded["loss"])
-    if epochs == 0:
-        raise ValueError("Expected at least one epoch in the history, got none. Fit with epochs=1 or more.")
     table = pd.DataFrame({"epoch": np.arange(first_epoch, first_epoch + epochs), "phase": phase})
     for name in _HISTORY_COLUMNS:
         table[name] = np.asarray(recorded[name], dtype=float)
     if seconds is not None:
         if len(seconds) != epochs:
             raise ValueError(
-                f"Expected the seconds of each of the {epochs} epochs, got {len(seconds)} values. "
-                "Give one value for each epoch."
+                f"seconds: expected {epochs}, one for each epoch, got {len(seconds)}. Give them all."
             )
         table["seconds"] = np.asarray(seconds, dtype=float)
     return table
@@ -431,10 +270,8 @@ def bootstrap_interval(
         Takes `arrays`, drawn anew together, and gives a number.
     *arrays : array_like, shape (n, ...)
         What belongs to the same examples: labels, one model's scores, another one's.
-    draws
-        How many, each of n examples with replacement.
-    seed
-        For the draws.
+    draws, seed : int, optional
+        How many draws, each of n examples with replacement; and their seed.
 
     Returns
     -------
@@ -449,8 +286,9 @@ def bootstrap_interval(
     Notes
     -----
     Source: Efron and Tibshirani, *An Introduction to the Bootstrap*, 1993, chapter 13; scipy draws. It covers
-    the choice of test examples alone, not that of the labelled ones, nor another place. Explained in the
-    chapter "Judge chest X-rays".
+    the choice of test examples alone, not that of the labelled ones, nor another place.
+
+    Explained in the chapter "Judge chest X-rays".
 
     Examples
     --------
@@ -487,25 +325,14 @@ def bootstrap_interval(
 
 
 def probe(width: int, *, penalty: float = 0.1) -> Pipeline:
-    """The classifier of `linear_probe`, to be kept or cross-validated.
-
-    Parameters
-    ----------
-    width
-        Features of one example, flattened.
-    penalty
-        As in `linear_probe`.
-
-    Returns
-    -------
-    sklearn.pipeline.Pipeline
-        Not fitted: features standardised, then ridge regression on the classes.
+    """The classifier of `linear_probe`, to be kept or cross-validated, for so many features an example.
 
     Examples
     --------
     >>> from tlhelpers import evaluation
-    >>> evaluation.probe(4)[-1].alpha
-    0.4
+    >>> evaluation.probe(4)
+    Pipeline(steps=[('standardscaler', StandardScaler()),
+                    ('ridgeclassifier', RidgeClassifier(alpha=0.4))])
     """
     return make_pipeline(StandardScaler(), RidgeClassifier(alpha=penalty * width))
 
@@ -541,14 +368,14 @@ def linear_probe(
     Raises
     ------
     ValueError
-        If features and labels differ in number, the parts in shape, there are fewer than two classes,
-        or a feature is not finite.
+        If numbers or shapes do not fit together, there is but one class, or a feature is not finite.
 
     Notes
     -----
     Source: Alain and Bengio, *Understanding intermediate layers using linear classifier probes*, 2016;
-    the ridge solution in place of their gradient descent is ours. Explained in the chapter "Go beyond
-    the article".
+    the ridge solution in place of their gradient descent is ours.
+
+    Explained in the chapter "Go beyond the article".
 
     Examples
     --------
@@ -558,85 +385,63 @@ def linear_probe(
     >>> evaluation.linear_probe(features, [0, 0, 1, 1], features, [0, 0, 1, 1])
     1.0
     """
-    parts = []
-    for name, features, labels in (
-        ("train", train_features, train_labels),
-        ("test", test_features, test_labels),
-    ):
-        x, y = np.asarray(features), np.asarray(labels)
-        if x.ndim < 2 or y.ndim != 1 or len(x) != len(y) or x.size == 0:
-            raise ValueError(
-                f"Expected {name} features of shape (n, ...) and {name} labels of shape (n,), got {x.shape} "
-                f"and {y.shape}. Give a label for each row of features."
-            )
-        if not np.isfinite(x).all():
-            raise ValueError(f"Expected finite {name} features, got others. Check the pixel range.")
-        parts.append((x.reshape(len(x), -1), y))
-    (x, y), (x_test, y_test) = parts
+    x, y = _checked_features(train_features, train_labels, "train")
+    x_test, y_test = _checked_features(test_features, test_labels, "test")
     if x.shape[1] != x_test.shape[1]:
         raise ValueError(
-            f"Expected as many test features as train features, got {x_test.shape[1]} and {x.shape[1]}. "
-            "Take both from the same layer."
+            f"test_features: expected {x.shape[1]} an example, as in training, got {x_test.shape[1]}. Take "
+            "both from the same layer."
         )
     if len(np.unique(y)) < 2:
-        raise ValueError("Expected train labels of two classes or more, got one. Draw the images at random.")
+        raise ValueError("train_labels: expected two classes or more, got one. Draw the images at random.")
     return float(probe(x.shape[1], penalty=penalty).fit(x, y).score(x_test, y_test))
+
+
+def _checked_features(
+    features: npt.ArrayLike, labels: npt.ArrayLike, part: str
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Return features, flattened, and labels as arrays, after every check."""
+    x, y = np.asarray(features), np.asarray(labels)
+    if x.ndim < 2 or y.shape != x.shape[:1] or x.size == 0:
+        raise ValueError(
+            f"{part}_features: expected shape (n, ...) for {part}_labels of shape (n,), got {x.shape} and "
+            f"{y.shape}. Give a label for each row of features."
+        )
+    if not np.isfinite(x).all():
+        raise ValueError(f"{part}_features: expected finite numbers, got others. Check the pixel range.")
+    return x.reshape(len(x), -1), y
 
 
 def _checked(
     labels: npt.ArrayLike, probabilities: npt.ArrayLike
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """Return labels and probabilities as arrays, after every check; rows scaled to a sum of exactly 1."""
-    true = np.asarray(labels)
-    chances = np.asarray(probabilities)
-    if chances.ndim != 2 or chances.shape[1] < 2:
+    true, chances = np.asarray(labels), np.asarray(probabilities)
+    if chances.ndim != 2 or chances.shape[1] < 2 or len(chances) == 0 or chances.dtype.kind != "f":
         raise ValueError(
-            f"Expected probabilities of shape (images, classes), got {chances.shape}. "
-            "Give what model.predict returns for a softmax output."
+            "probabilities: expected floating-point numbers of shape (n, classes) with n of 1 or more, got "
+            f"{chances.dtype} {chances.shape}. Give what model.predict returns for a softmax output."
         )
-    if true.ndim != 1:
+    n, k = chances.shape
+    if true.shape != (n,) or true.dtype.kind not in "iu":
         raise ValueError(
-            f"Expected labels of shape (images,), got {true.shape}. "
-            "Turn one-hot labels into class numbers with labels.argmax(axis=1)."
+            f"labels: expected {n} whole numbers, one for each row of probabilities, got {true.dtype} "
+            f"{true.shape}. Turn one-hot labels into class numbers with labels.argmax(axis=1)."
         )
-    if len(true) != len(chances):
-        raise ValueError(
-            f"Expected as many labels as rows of probabilities, got {len(true)} labels and "
-            f"{len(chances)} rows. Predict on the same images that the labels belong to."
-        )
-    if len(true) == 0:
-        raise ValueError("Expected at least one image, got none. Check that the split is not empty.")
-    if not np.issubdtype(true.dtype, np.integer):
-        raise TypeError(
-            f"Expected labels that are whole numbers, got dtype {true.dtype}. "
-            "Give class numbers, for example labels.astype('int64')."
-        )
-    if not np.issubdtype(chances.dtype, np.floating):
-        raise TypeError(
-            f"Expected probabilities as floating-point numbers, got dtype {chances.dtype}. "
-            "Give the softmax output, not the predicted classes."
-        )
-    k = chances.shape[1]
     if true.min() < 0 or true.max() >= k:
         raise ValueError(
-            f"Expected labels from 0 to {k - 1} for {k} classes, got {true.min()} to {true.max()}. "
+            f"labels: expected numbers from 0 to {k - 1} for {k} classes, got {true.min()} to {true.max()}. "
             "Number the classes from 0, in the order of the columns."
         )
     chances = chances.astype(np.float64)
-    if not np.isfinite(chances).all():
-        row = int(np.flatnonzero(~np.isfinite(chances).all(axis=1))[0])
-        raise ValueError(
-            f"Expected finite probabilities, got {chances[row]} in row {row}. "
-            "NaN means that training diverged: lower the learning rate."
-        )
     sums = chances.sum(axis=1)
-    bad = (np.abs(sums - 1) > 1e-3) | (chances < 0).any(axis=1)
-    if bad.any():
-        row = int(np.flatnonzero(bad)[0])
+    good = (np.abs(sums - 1) <= 1e-3) & (chances >= 0).all(axis=1)
+    if not good.all():
+        row = int(np.flatnonzero(~good)[0])
         raise ValueError(
-            f"Expected rows of probabilities from 0 to 1 that sum to 1, got a lowest value of "
-            f"{chances[row].min():.4g} and a sum of {sums[row]:.4g} in row {row}. "
-            "Apply a softmax to logits first."
+            f"probabilities: expected rows from 0 to 1 that sum to 1, got a lowest value of "
+            f"{chances[row].min():.4g} and a sum of {sums[row]:.4g} in row {row}. Apply a softmax to logits "
+            "first; NaN means that training diverged: lower the learning rate."
         )
     return true.astype(np.int64), chances / sums[:, np.newaxis]
 
@@ -647,8 +452,8 @@ def _checked_names(class_names: Sequence[str], k: int) -> list[str]:
     names = [class_names] if isinstance(class_names, str) else [str(name) for name in class_names]
     if len(names) != k or len(set(names)) != k:
         raise ValueError(
-            f"Expected {k} different class names, one for each column of the probabilities, "
-            f"got {len(names)}, {len(set(names))} of them different. Give the data set's class_names."
+            f"class_names: expected {k} different ones, one for each column of the probabilities, got "
+            f"{len(names)}, {len(set(names))} of them different. Give the data set's class_names."
         )
     return names
 

@@ -1,14 +1,13 @@
 """Which layers train, and the proof that the others did not move.
 
-Two facts make this module worth having. A BatchNorm layer has statistics that ``fit`` moves even
-though they are no trainable weights; in Keras 3 they stay put only if the layer itself has
-``trainable = False``. Calling the backbone with ``training=False`` does not protect them: ``fit``
-overrides it (keras-team/keras issue 20285). And a change of ``trainable`` reaches a compiled model
-only at its next ``compile``.
+Two facts make this module worth having. ``fit`` moves a BatchNorm layer's statistics although they are no
+trainable weights; in Keras 3 they stay put only if the layer itself has ``trainable = False``, since ``fit``
+overrides a call with ``training=False`` (keras-team/keras issue 20285). And a change of ``trainable`` reaches
+a compiled model only at its next ``compile``.
 """
 
 import contextlib
-import difflib
+import functools
 import re
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -17,6 +16,8 @@ import keras
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+
+from ._errors import unknown_name
 
 __all__ = ["FrozenWeightsMoved", "freeze", "parts", "refresh_batch_norm", "unchanged"]
 
@@ -33,7 +34,9 @@ def leaves(model: keras.Model) -> list[keras.Layer]:
     return found
 
 
-def _position(layers: list[keras.Layer], train_from: str | int) -> int:
+def _position(layers: list[keras.Layer], train_from: str | int | None) -> int:
+    if train_from is None:
+        return len(layers)
     if isinstance(train_from, bool) or not isinstance(train_from, str | int):
         raise TypeError(f"train_from: expected a layer's name or index, or None, got {train_from!r}.")
     if isinstance(train_from, int):
@@ -45,10 +48,7 @@ def _position(layers: list[keras.Layer], train_from: str | int) -> int:
         return train_from % len(layers)
     names = [layer.name for layer in layers]
     if train_from not in names:
-        near = difflib.get_close_matches(train_from, names, n=3, cutoff=0.3)
-        raise ValueError(
-            f"train_from: expected the name of a layer, got {train_from!r}. Nearest names: {', '.join(near)}."
-        )
+        raise unknown_name("layer", train_from, names)
     return names.index(train_from)
 
 
@@ -60,53 +60,46 @@ def freeze(
 ) -> None:
     """Freeze a model's layers, all of them or all before a given one.
 
-    Sets ``trainable`` on each layer, nested models included, and nothing else. A compiled model
-    takes notice at its next ``compile``.
+    Sets ``trainable`` on each layer, nested models included, and nothing else. A compiled model takes notice
+    at its next ``compile``.
 
     Parameters
     ----------
     model
         The backbone (or any Keras model with ``layers``), changed in place.
     train_from
-        The first layer that trains, by name or by index into the model's layers; it and all after it
-        train. ``None`` freezes everything.
+        The first layer that trains, by name or by index into the model's layers; all after it train, too.
+        ``None`` freezes everything.
     batch_norm
-        What the BatchNorm layers among the trained ones do. ``"frozen"`` keeps their scale, offset
-        and moving statistics (the safe choice, and the one to take for few examples); ``"train"``
-        lets all four move, as a plain ``layer.trainable = True`` does.
+        What the BatchNorm layers among the trained ones do. ``"frozen"`` keeps their scale, offset and moving
+        statistics (the safe choice, and the one to take for few examples); ``"train"`` lets all four move, as
+        a plain ``layer.trainable = True`` does.
 
     Raises
     ------
-    ValueError
-        If `train_from` names no layer or `batch_norm` is neither of the two.
-    TypeError
-        If `train_from` is neither a name, an index nor None.
+    LookupError, ValueError, TypeError
+        If `train_from` is no layer's name or index, or `batch_norm` is neither of the two.
 
     Notes
     -----
-    Source: Yosinski et al., *How transferable are features in deep neural networks?*, 2014, for
-    freezing by depth; Keras' guide to transfer learning for BatchNorm's double role.
+    Source: Yosinski et al., *How transferable are features in deep neural networks?*, 2014, for freezing by
+    depth; Keras' guide to transfer learning for BatchNorm's double role.
     Explained in the chapters "Build the model" and "Fine-tune the top".
 
     Examples
     --------
     >>> import keras, tlhelpers as tl
-    >>> model = keras.Sequential(
-    ...     [
-    ...         keras.Input((4,)),
-    ...         keras.layers.Dense(3, name="early"),
-    ...         keras.layers.BatchNormalization(name="norm"),
-    ...         keras.layers.Dense(2, name="late"),
-    ...     ]
-    ... )
+    >>> from keras import layers
+    >>> body = [layers.Dense(3), layers.BatchNormalization(name="norm"), layers.Dense(2)]
+    >>> model = keras.Sequential([keras.Input((4,)), *body])
     >>> tl.freeze(model, train_from="norm")
-    >>> [(layer.name, layer.trainable) for layer in model.layers]
-    [('early', False), ('norm', False), ('late', True)]
+    >>> [layer.trainable for layer in model.layers]
+    [False, False, True]
     """
     if batch_norm not in ("frozen", "train"):
         raise ValueError(f'batch_norm: expected "frozen" or "train", got {batch_norm!r}.')
     layers = leaves(model)
-    first = len(layers) if train_from is None else _position(layers, train_from)
+    first = _position(layers, train_from)
     # A container that is not trainable hides its layers' own settings, so it is opened first.
     model.trainable = True
     for position, layer in enumerate(layers):
@@ -125,6 +118,11 @@ def unchanged(model: keras.Model) -> Iterator[None]:
     ----------
     model
         Any Keras model with ``layers``; nested models are opened.
+
+    Returns
+    -------
+    contextlib.AbstractContextManager
+        For a ``with`` statement around whatever trains.
 
     Raises
     ------
@@ -149,20 +147,17 @@ def unchanged(model: keras.Model) -> Iterator[None]:
     frozen = [layer for layer in leaves(model) if not layer.trainable and layer.weights]
     if not frozen:
         raise ValueError(
-            "unchanged: expected a model with at least one frozen layer that has weights, got none. "
-            "Call tl.freeze(...) first."
+            "model: expected at least one frozen layer that has weights, got none. Call tl.freeze(...) first."
         )
-    before = [[keras.ops.convert_to_numpy(weight).copy() for weight in layer.weights] for layer in frozen]
+
+    def copies() -> list[list[npt.NDArray[Any]]]:
+        return [[keras.ops.convert_to_numpy(each).copy() for each in layer.weights] for layer in frozen]
+
+    before = copies()
     yield
-    moved = [
-        layer.name
-        for layer, weights in zip(frozen, before, strict=True)
-        if not all(
-            np.array_equal(old, keras.ops.convert_to_numpy(new), equal_nan=True)
-            for old, new in zip(weights, layer.weights, strict=True)
-        )
-    ]
-    if moved:
+    same = functools.partial(np.array_equal, equal_nan=True)
+    pairs = zip(frozen, before, copies(), strict=True)
+    if moved := [layer.name for layer, old, new in pairs if not all(map(same, old, new))]:
         raise FrozenWeightsMoved(
             f"expected {len(frozen)} frozen layers to keep their weights, got changes in {len(moved)}: "
             f"{', '.join(moved[:5])}{', ...' if len(moved) > 5 else ''}. "
@@ -173,17 +168,17 @@ def unchanged(model: keras.Model) -> Iterator[None]:
 def refresh_batch_norm(model: keras.Model, inputs: npt.NDArray[Any], *, batch_size: int = 256) -> None:
     """Measure BatchNorm's statistics again, with the weights as they are now.
 
-    While weights change quickly, BatchNorm's moving averages lag behind them, and the model does
-    badly outside training although its weights are good. This replaces the averages by the plain
-    mean over the batches of `inputs`; no weight is trained. Frozen BatchNorm layers keep theirs.
+    While weights change quickly, BatchNorm's moving averages lag behind them, and the model does badly
+    outside training although its weights are good. This replaces the averages by the plain mean over the
+    batches of `inputs`; no weight is trained. Frozen BatchNorm layers keep theirs.
 
     Parameters
     ----------
     model
         A Keras model, changed in place.
     inputs
-        Training inputs as the model takes them, (n, ...); some thousands are enough. They should be
-        in random order, since each batch stands for the whole.
+        Training inputs as the model takes them, (n, ...); some thousands are enough. They should be in random
+        order, since each batch stands for the whole.
     batch_size
         Inputs in a batch. Those at the end that fill no whole batch are left out.
 
@@ -206,11 +201,8 @@ def refresh_batch_norm(model: keras.Model, inputs: npt.NDArray[Any], *, batch_si
     >>> model.layers[0].moving_mean.numpy()
     array([5.], dtype=float32)
     """
-    layers = [
-        layer
-        for layer in leaves(model)
-        if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
-    ]
+    norms = [layer for layer in leaves(model) if isinstance(layer, keras.layers.BatchNormalization)]
+    layers = [layer for layer in norms if layer.trainable]
     if not layers:
         raise ValueError("model: expected a trainable BatchNorm layer, got none. Frozen ones do not lag.")
     batches = len(inputs) // batch_size
@@ -229,18 +221,17 @@ def refresh_batch_norm(model: keras.Model, inputs: npt.NDArray[Any], *, batch_si
 
 
 # MobileNetV2 names its layers block_<number>_<what>; the first block and both ends have names of their own.
-_MOBILENET_PARTS = (
-    (re.compile(r"^(Conv1|bn_Conv1|Conv1_relu)$"), "stem"),
-    (re.compile(r"^expanded_conv_"), "block 0"),
-    (re.compile(r"^block_(\d+)_"), r"block \1"),
-    (re.compile(r"^(Conv_1|Conv_1_bn|out_relu)$"), "last convolution"),
-)
+_MOBILENET_PARTS = {
+    r"(Conv1|bn_Conv1|Conv1_relu)$": "stem",
+    r"expanded_conv_": "block 0",
+    r"block_(\d+)_": r"block \1",
+    r"(Conv_1|Conv_1_bn|out_relu)$": "last convolution",
+}
 
 
 def _part(layer: keras.Layer, owner: str | None) -> str:
-    for pattern, part in _MOBILENET_PARTS:
-        match = pattern.match(layer.name)
-        if match:
+    for pattern, part in _MOBILENET_PARTS.items():
+        if match := re.match(pattern, layer.name):
             return match.expand(part)
     return owner or str(layer.name)
 
@@ -252,8 +243,8 @@ def _count(weights: list[keras.Variable]) -> int:
 def parts(model: keras.Model) -> pd.DataFrame:
     """A model part by part: how many layers, how many parameters, how many of them train.
 
-    MobileNetV2's layers are put together by block; another nested model counts as one part; any
-    other layer is a part of its own. Input layers are left out.
+    MobileNetV2's layers are put together by block; another nested model counts as one part; any other layer
+    is a part of its own. Input layers are left out.
 
     Parameters
     ----------
@@ -263,8 +254,8 @@ def parts(model: keras.Model) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One row a part, in order: ``part`` (str), ``layers``, ``parameters`` and ``trainable``
-        (numbers of layers, of all parameters, and of those that ``fit`` changes by gradient; int64).
+        One row a part, in order: ``part`` (str), ``layers``, ``parameters`` and ``trainable`` (numbers of
+        layers, of all parameters, and of those that ``fit`` changes by gradient; int64).
 
     Notes
     -----
@@ -273,27 +264,20 @@ def parts(model: keras.Model) -> pd.DataFrame:
     Examples
     --------
     >>> import keras, tlhelpers as tl
-    >>> model = keras.Sequential(
-    ...     [keras.Input((4,)), keras.layers.Dense(3, name="a"), keras.layers.Dense(2, name="b")]
-    ... )
+    >>> body = [keras.layers.Dense(3, name="a"), keras.layers.Dense(2, name="b")]
+    >>> model = keras.Sequential([keras.Input((4,)), *body])
     >>> tl.freeze(model, train_from="b")
     >>> tl.parts(model)
       part  layers  parameters  trainable
     0    a       1          15          0
     1    b       1           8          8
     """
-    rows = []
-    for top in model.layers:
-        nested = isinstance(top, keras.Model)
-        for layer in leaves(top) if nested else [top]:
-            if isinstance(layer, keras.layers.InputLayer):
-                continue
-            rows.append(
-                {
-                    "part": _part(layer, str(top.name) if nested else None),
-                    "layers": 1,
-                    "parameters": _count(layer.weights),
-                    "trainable": _count(layer.trainable_weights),
-                }
-            )
-    return pd.DataFrame(rows).groupby("part", sort=False).sum().reset_index()
+    owners = [(top, str(top.name) if isinstance(top, keras.Model) else None) for top in model.layers]
+    rows = [
+        (_part(layer, owner), 1, _count(layer.weights), _count(layer.trainable_weights))
+        for top, owner in owners
+        for layer in (leaves(top) if owner else [top])
+        if not isinstance(layer, keras.layers.InputLayer)
+    ]
+    table = pd.DataFrame(rows, columns=["part", "layers", "parameters", "trainable"])
+    return table.groupby("part", sort=False).sum().reset_index()

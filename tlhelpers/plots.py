@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import inspect
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -17,17 +17,15 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import MaxNLocator
+from scipy import ndimage
+
+from ._errors import unknown_name
 
 if TYPE_CHECKING:  # at run time a picture needs no scikit-learn
-    from tlhelpers.evaluation import Evaluation
+    from .evaluation import Evaluation
 
 __all__ = [
-    "ARTICLE",
-    "FROZEN",
     "NEUTRAL",
-    "OURS",
-    "SCRATCH",
-    "TRAINED",
     "WRONG",
     "before_after",
     "confusion_matrix",
@@ -38,45 +36,102 @@ __all__ = [
     "lines",
     "model_diagram",
     "reliability",
+    "set_styles",
     "transfer_diagram",
 ]
 
-# One meaning, one colour, in every figure. Each also has a hatch, line style or marker of its own, so that
-# the figures can be read in grey.
-_COLORBLIND: list[str] = sns.color_palette("colorblind").as_hex()
-OURS = _COLORBLIND[0]
-TRAINED = _COLORBLIND[1]
-ARTICLE = _COLORBLIND[2]
-WRONG = _COLORBLIND[3]
-SCRATCH = _COLORBLIND[4]
-FROZEN = _COLORBLIND[9]
-NEUTRAL = "#595959"
+# One meaning, one colour, in every picture; and a hatch, dash or marker, so that it can be read in grey.
+_COLORS: list[str] = sns.color_palette("colorblind").as_hex()
+_TRAINED, _FROZEN, WRONG, NEUTRAL = _COLORS[1], _COLORS[9], _COLORS[3], "#595959"
 
-# What many chapters compare keeps its colour, marker and dash in each of them; what only one compares gets
-# those that are left.
-_PLACES: dict[object, int] = {
-    "frozen": 0,
-    "fine-tuned": 1,
-    "raw pixels": 3,
-    "pixels": 3,
-    "from scratch": 4,
-    "network from scratch": 4,
-    "small network, from scratch": 4,
-}
-_LINE_COLORS = [OURS, TRAINED, ARTICLE, _COLORBLIND[7], SCRATCH, _COLORBLIND[5]]
-_MARKERS = ["o", "s", "D", "v", "^", "P"]
-_DASHES: list[tuple[float, ...] | str] = ["", (4, 1.5), (1, 1), (5, 1, 1, 1), (3, 1, 1.5, 1), (2, 2)]
+# The styles of lines. A style is a place in these three.
+_LINE_COLORS = [_COLORS[i] for i in (0, 1, 2, 7, 4, 5, 9)]
+_MARKERS = ["o", "s", "D", "v", "^", "P", "X"]
+_DASHES: list[tuple[float, ...] | str] = [
+    "", (4, 1.5), (1, 1), (5, 1, 1, 1), (3, 1, 1.5, 1), (2, 2), (6, 2),
+]  # fmt: skip
+_kept_styles: dict[object, int] = {}
 
 # At 5 inches, shown 390 pixels wide on a phone, 10 points are 10 pixels.
 _WIDTH = 5.0
 _TEXT = 11
 _SMALL = 10
 
-_TRAINED_HATCH = ""
-_FROZEN_HATCH = "////"
-_PART_HATCH = "...."
+_Extent = tuple[float, float, float, float]
+_Drawing = TypeVar("_Drawing", bound=Callable[..., Axes])
+
+_IMAGES = """\
+images : array_like, shape (n, h, w), (n, h, w, 1) or (n, h, w, 3)
+    Grey or colour images: whole numbers from 0 to 255 or floating-point numbers from 0 to 1."""
+_CAPTIONS = """\
+captions : sequence of str, length n, optional
+    Text under each image; may have several lines. A line that is too wide makes all of them smaller.
+wrong : array_like of bool, shape (n,), optional
+    Images to mark as mistakes: with a coloured frame and a cross.
+columns : int, optional
+    Images in a row."""
+_ENDING = """\
+ax : matplotlib.axes.Axes, optional
+    Where to draw. Without it, a new figure is made.
+
+Returns
+-------
+matplotlib.axes.Axes
+    The Axes drawn on; scales, limits and labels can still be set.
+
+Raises
+------
+LookupError, ValueError
+    If a name is not known, or something does not fit what is said above, or the rest.
+
+Notes
+-----
+Explained in the {chapters}.
+
+Examples
+--------
+"""
 
 
+def _drawing(chapters: str) -> Callable[[_Drawing], _Drawing]:
+    """Complete a drawing's docstring by what all of them share, for help(), the book's pages and doctest."""
+
+    def complete(draw: _Drawing) -> _Drawing:
+        text = inspect.cleandoc(draw.__doc__ or "")
+        text = text.replace("{images}", _IMAGES).replace("{captions}", _CAPTIONS)
+        ending = _ENDING.replace("{chapters}", chapters)
+        draw.__doc__ = text.replace("\nExamples\n--------\n", ending)
+        return draw
+
+    return complete
+
+
+def set_styles(places: Mapping[str, int]) -> None:
+    """Say which names keep one colour, marker and dash in all pictures to come, whatever stands beside them.
+
+    Parameters
+    ----------
+    places : mapping of str to int
+        For a name in a legend, one of the seven styles of lines, 0 to 6. A name that is not in it, or whose
+        style is taken in the same picture, gets one that is left. Other numbers are a ValueError.
+
+    Examples
+    --------
+    >>> from tlhelpers import plots
+    >>> plots.set_styles({"mine": 1})
+    >>> table = pd.DataFrame({"images": [1, 2], "seconds": [3, 4], "way": "mine"})
+    >>> plots.lines(table, x="images", y="seconds", hue="way").lines[0].get_marker()
+    's'
+    >>> plots.set_styles({})  # as it was
+    """
+    wrong = {name: place for name, place in places.items() if place not in range(len(_MARKERS))}
+    if wrong:
+        raise ValueError(f"places: expected 0 to {len(_MARKERS) - 1}, got {wrong}. Choose others.")
+    _kept_styles.clear()
+    _kept_styles.update(places)
+
+
+@_drawing('chapter "Look at the mistakes"')
 def images(
     images: npt.ArrayLike,
     *,
@@ -89,91 +144,60 @@ def images(
 
     Parameters
     ----------
-    images : array_like, shape (n, h, w), (n, h, w, 1) or (n, h, w, 3)
-        Grey or colour images: whole numbers from 0 to 255 or floating-point numbers from 0 to 1.
-    captions : sequence of str, length n, optional
-        Text under each image; may have several lines. Keep a line to about six characters in eight columns.
-    wrong : array_like of bool, shape (n,), optional
-        Images to mark as mistakes: with a coloured frame and a cross.
-    columns : int, optional
-        Images in a row.
-    ax : matplotlib.axes.Axes, optional
-        Where to draw. Without it, a new figure is made.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-        The Axes drawn on.
-
-    Raises
-    ------
-    ValueError
-        If shape or range is none of the above, there is no image, or the lengths differ.
-
-    Notes
-    -----
-    Explained in the chapter "Look at the mistakes".
+    {images}
+    {captions}
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from matplotlib.figure import Figure
     >>> from tlhelpers import plots
-    >>> ax = plots.images(np.zeros((2, 8, 8)), captions=["0", "1"], ax=Figure().subplots())
-    >>> [text.get_text() for text in ax.texts]
+    >>> [text.get_text() for text in plots.images(np.zeros((2, 8, 8)), captions=["0", "1"]).texts]
     ['0', '1']
     """
     pictures = _pictures(images, "images")
     n = len(pictures)
     if columns < 1:
-        raise ValueError(f"Expected at least 1 column, got columns={columns}. Leave it out to get 8.")
+        raise ValueError(f"columns: expected 1 or more, got {columns}. Leave it out to get 8.")
     if captions is not None and len(captions) != n:
-        raise ValueError(
-            f"Expected a caption for each of {n} images, got {len(captions)}. Give one for each."
-        )
+        raise ValueError(f"captions: expected {n}, one for each image, got {len(captions)}. Give them all.")
     marked = np.zeros(n, dtype=bool) if wrong is None else np.asarray(wrong)
     if marked.dtype != bool or marked.shape != (n,):
         raise ValueError(
-            f"Expected wrong as {n} truth values, one for each image, got shape {marked.shape} of "
-            f"{marked.dtype}. Give predicted != labels for the same images."
+            f"wrong: expected {n} truth values, one for each image, got {marked.dtype} {marked.shape}. "
+            "Give predicted != labels for the same images."
         )
     columns = min(columns, n)
-    rows = -(-n // columns)
-    lines = 0 if captions is None else max(caption.count("\n") + 1 for caption in captions)
+    words = [f"✗ {text}" if bad else text for text, bad in zip(captions or [], marked, strict=False)]
 
     # One unit is the side of an image; a caption's height in units follows from the width of a column.
-    inches = min(_WIDTH, 1.5 * columns) if ax is None else ax.get_window_extent().width / ax.figure.dpi
     pitch = 1.12
-    words = [f"✗ {text}" if bad else text for text, bad in zip(captions or [], marked.tolist(), strict=False)]
+    width = columns * pitch
+    inches = _inches(ax, min(_WIDTH, 1.5 * columns))
     size = _caption_size(words, bool(marked.any()), 72 * 0.92 * inches / columns)
-    line = 1.35 * size / 72 / (inches / (columns * pitch))
-    drop = pitch + lines * line
-    ax = _axes(ax, (inches, inches * rows * drop / (columns * pitch)))
-    for i, picture in enumerate(pictures):
+    lines = max((text.count("\n") + 1 for text in words), default=0)
+    drop = pitch + lines * 1.35 * size / 72 / (inches / width)
+    height = -(-n // columns) * drop
+    ax = _axes(ax, (inches, inches * height / width))
+    for i, (picture, bad) in enumerate(zip(pictures, marked, strict=True)):
         x, y = (i % columns) * pitch, (i // columns) * drop
-        _imshow(ax, picture, (x, x + 1, y + 1, y))
-        colour, width = (WRONG, 3.0) if marked[i] else (NEUTRAL, 0.5)
-        ax.add_patch(Rectangle((x, y), 1, 1, fill=False, edgecolor=colour, linewidth=width))
-        if captions is not None:
+        _imshow(ax, picture, (x, x + 1, y + 1, y), *((WRONG, 3.0) if bad else (NEUTRAL, 0.5)))
+        if words:
             ax.annotate(
-                words[i],
-                (x + 0.5, y + 1),
-                xytext=(0, -3),
-                textcoords="offset points",
-                ha="center",
-                va="top",
-                fontsize=size,
-                fontweight="bold" if marked[i] else "normal",
-            )
-        elif marked[i]:
+                words[i], (x + 0.5, y + 1), xytext=(0, -3), textcoords="offset points", ha="center", va="top",
+                fontsize=size, fontweight="bold" if bad else "normal",
+            )  # fmt: skip
+        elif bad:
             ax.text(
                 x + 0.06, y + 0.06, "✗", ha="left", va="top", fontsize=_TEXT, color="white",
                 bbox={"boxstyle": "square,pad=0.1", "facecolor": WRONG, "edgecolor": "none"},
             )  # fmt: skip
-    _frame_images(ax, columns * pitch, rows * drop)
+    _frame_images(ax, width, height)
     return ax
 
 
+_show = images  # the name is taken where images are a parameter
+
+
+@_drawing('chapter "Recognise flowers"')
 def heat_maps(
     images: npt.ArrayLike,
     maps: npt.ArrayLike,
@@ -189,41 +213,22 @@ def heat_maps(
 
     Parameters
     ----------
-    images : array_like, shape (n, h, w), (n, h, w, 1) or (n, h, w, 3)
-        As for `images`.
+    {images}
     maps : array_like of float, shape (n, h, w)
-        From 0 to 1, as `tlhelpers.evaluation.grad_cam` returns them.
-    captions, wrong, columns, ax
-        As for `images`.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-        The Axes drawn on.
-
-    Raises
-    ------
-    ValueError
-        If the maps do not fit the images or leave 0 to 1; and as for `images`.
-
-    Notes
-    -----
-    Explained in the chapter "Recognise flowers".
+        From 0 to 1, as `tlhelpers.explain.grad_cam` returns them.
+    {captions}
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from matplotlib.figure import Figure
     >>> from tlhelpers import plots
-    >>> ax = plots.heat_maps(np.ones((1, 8, 8)), np.eye(8)[np.newaxis], ax=Figure().subplots())
-    >>> len(ax.images)
+    >>> len(plots.heat_maps(np.ones((1, 8, 8)), np.eye(8)[np.newaxis]).images)
     1
     """
     pictures = _pictures(images, "images")
     heat = np.asarray(maps, dtype=float)
     if heat.shape != pictures.shape[:3] or not (heat.min() >= 0 and heat.max() <= 1):
         raise ValueError(
-            f"Expected maps of shape {pictures.shape[:3]}, like the images, from 0 to 1, got {heat.shape} "
+            f"maps: expected shape {pictures.shape[:3]}, like the images, from 0 to 1, got {heat.shape} "
             f"from {heat.min()} to {heat.max()}. Give what grad_cam returned for the same images."
         )
     if pictures.ndim == 3:
@@ -231,24 +236,13 @@ def heat_maps(
     lit = pictures * (0.4 + 0.6 * heat[..., np.newaxis])
     # A white line inside and a black one outside show on any ground.
     inside = heat >= 0.5
-    lit[inside & _touches(~inside)] = 1.0
-    lit[~inside & _touches(inside)] = 0.0
+    beside = ndimage.generate_binary_structure(2, 1)[np.newaxis]
+    lit[inside & ndimage.binary_dilation(~inside, beside)] = 1.0
+    lit[~inside & ndimage.binary_dilation(inside, beside)] = 0.0
     return _show(lit, captions=captions, wrong=wrong, columns=columns, ax=ax)
 
 
-_show = images  # the name is taken where images are a parameter
-
-
-def _touches(area: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Cells that have a neighbour above, below or beside them in the area, shape (n, h, w)."""
-    found = np.zeros_like(area)
-    found[:, 1:] |= area[:, :-1]
-    found[:, :-1] |= area[:, 1:]
-    found[:, :, 1:] |= area[:, :, :-1]
-    found[:, :, :-1] |= area[:, :, 1:]
-    return found
-
-
+@_drawing('chapter "Prepare the data"')
 def before_after(before: npt.ArrayLike, after: npt.ArrayLike, *, ax: Axes | None = None) -> Axes:
     """Show raw images over the same images prepared for the backbone, with size and range.
 
@@ -259,45 +253,24 @@ def before_after(before: npt.ArrayLike, after: npt.ArrayLike, *, ax: Axes | None
     ----------
     before, after : array_like, shape (n, h, w), (n, h, w, 1) or (n, h, w, 3)
         The same n images in the same order, before and after preparation; any size, dtype and finite range.
-    ax : matplotlib.axes.Axes, optional
-        Where to draw. Without it, a new figure is made.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-        The Axes drawn on.
-
-    Raises
-    ------
-    ValueError
-        If a shape is none of the above, there is no image, or the two have different lengths.
-
-    Notes
-    -----
-    Explained in the chapter "Prepare the data".
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from matplotlib.figure import Figure
     >>> from tlhelpers import plots
     >>> raw, prepared = np.zeros((4, 28, 28), dtype="uint8"), np.ones((4, 32, 32, 3))
-    >>> ax = plots.before_after(raw, prepared, ax=Figure().subplots())
-    >>> print(ax.texts[0].get_text())
+    >>> print(plots.before_after(raw, prepared).texts[0].get_text())
     Before: 28 x 28 x 1, uint8, 0 to 0
     """
     first, second = np.asarray(before), np.asarray(after)
     upper, lower = _pictures(first, "before", rescale=True), _pictures(second, "after", rescale=True)
     n = len(upper)
     if n != len(lower):
-        raise ValueError(
-            f"Expected the same images before and after, got {n} and {len(lower)}. Prepare what is shown."
-        )
+        raise ValueError(f"after: expected {n} images as before, got {len(lower)}. Prepare what is shown.")
     # One unit is a pixel; both rows share columns as wide as the larger images.
     side = max(upper.shape[2], lower.shape[2])
     pitch = 1.08 * side
     width = max(n, 4) * pitch  # room for the words, also over a single image
-    inches = _WIDTH if ax is None else ax.get_window_extent().width / ax.figure.dpi
+    inches = _inches(ax, _WIDTH)
     label = 2.2 * _TEXT / 72 / (inches / width)
     height = 2 * label + upper.shape[1] + lower.shape[1] + 0.16 * side
     ax = _axes(ax, (inches, inches * height / width))
@@ -307,13 +280,13 @@ def before_after(before: npt.ArrayLike, after: npt.ArrayLike, *, ax: Axes | None
         ax.text(0, y - 0.2 * label, f"{word}: {_described(raw)}", ha="left", va="bottom", fontsize=_TEXT)
         for i, picture in enumerate(pictures):
             x = i * pitch + (side - w) / 2
-            _imshow(ax, picture, (x, x + w, y + h, y))
-            ax.add_patch(Rectangle((x, y), w, h, fill=False, edgecolor=NEUTRAL, linewidth=0.5))
+            _imshow(ax, picture, (x, x + w, y + h, y), NEUTRAL, 0.5)
         y += h + 0.08 * side + label
     _frame_images(ax, width, height)
     return ax
 
 
+@_drawing('chapter "Build the model"')
 def model_diagram(parts: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """Draw a model as a stack of boxes, from input to output, and say which of them are trained.
 
@@ -324,47 +297,23 @@ def model_diagram(parts: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     parts : pandas.DataFrame
         A row for each part, in the order of the data's way, as `tlhelpers.freezing.parts` makes it: columns
         part (name), layers (number of layers), parameters (number), trainable (how many of them are trained).
-    ax : matplotlib.axes.Axes, optional
-        Where to draw. Without it, a new figure is made, the taller the more parts there are.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-        The Axes drawn on.
-
-    Raises
-    ------
-    ValueError
-        If a column is missing, there is no part, or more parameters are trained than there are.
-
-    Notes
-    -----
-    Explained in the chapter "Build the model".
 
     Examples
     --------
-    >>> import pandas as pd
-    >>> from matplotlib.figure import Figure
     >>> from tlhelpers import plots
-    >>> table = pd.DataFrame(
-    ...     {
-    ...         "part": ["backbone", "head"],
-    ...         "layers": [154, 1],
-    ...         "parameters": [2257984, 12810],
-    ...         "trainable": [0, 12810],
-    ...     }
-    ... )
-    >>> ax = plots.model_diagram(table, ax=Figure().subplots())
-    >>> [text.get_text() for text in ax.texts if text.get_text()]
+    >>> rows = [("backbone", 154, 2257984, 0), ("head", 1, 12810, 12810)]
+    >>> table = pd.DataFrame(rows, columns=["part", "layers", "parameters", "trainable"])
+    >>> [text.get_text() for text in plots.model_diagram(table).texts if text.get_text()]
     ['❄ 2,257,984 frozen', '12,810 trained']
     """
     _require_columns(parts, ["part", "layers", "parameters", "trainable"], "parts")
     total, trained = parts["parameters"].to_numpy(np.int64), parts["trainable"].to_numpy(np.int64)
-    if (trained > total).any() or (trained < 0).any():
-        row = parts.iloc[int(np.flatnonzero((trained > total) | (trained < 0))[0])]
+    wrong = parts[(trained > total) | (trained < 0)]
+    if len(wrong):
+        row = wrong.iloc[0]
         raise ValueError(
-            f"Expected at most as many trained parameters as there are, got {row['trainable']} of "
-            f"{row['parameters']} in part {row['part']!r}. Give the number of them, not yes or no."
+            f"parts: expected at most as many trained parameters as there are, got {row['trainable']} of "
+            f"{row['parameters']} in {row['part']!r}. Give the number of them, not yes or no."
         )
     n = len(parts)
     ax = _axes(ax, (_WIDTH, 1.1 + 0.31 * n))
@@ -375,27 +324,26 @@ def model_diagram(parts: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         ax.barh(y, length, height=0.62, edgecolor="black", linewidth=0.8, **style)
         ax.text(length + 0.02, y, words, ha="left", va="center", fontsize=_SMALL)
         if y + 1 < n:  # the data's way, drawn beside the boxes so that it crosses no text
-            ax.annotate(
-                "", (0.015, y + 0.69), (0.015, y + 0.31), arrowprops={"arrowstyle": "-|>", "color": "black"}
-            )
-    ax.set_yticks(range(n), [_part_name(row.part, row.layers) for row in parts.itertuples()], fontsize=_SMALL)
+            arrow = {"arrowstyle": "-|>", "color": "black"}
+            ax.annotate("", (0.015, y + 0.69), (0.015, y + 0.31), arrowprops=arrow)
+    pairs = zip(parts["part"], parts["layers"], strict=True)
+    names = [str(part) if layers == 1 else f"{part} ({layers} layers)" for part, layers in pairs]
+    ax.set_yticks(range(n), names, fontsize=_SMALL)
     ax.tick_params(length=0)
     ax.grid(visible=False)  # a theme's lines would strike the words out
-    ax.set_xticks([])
-    ax.set_xlim(0, 1.05)
-    ax.set_ylim(n - 0.4, -0.6)
-    for spine in ax.spines.values():
-        spine.set_visible(False)
+    ax.set(xticks=[], xlim=(0, 1.05), ylim=(n - 0.4, -0.6))
+    ax.spines[:].set_visible(False)
     ax.set_title(f"{trained.sum():,} of {total.sum():,} parameters trained", fontsize=_TEXT)
     ax.set_xlabel("box length: logarithm of parameters", fontsize=_SMALL)
     return ax
 
 
+@_drawing('chapters "Train the head" and "Fine-tune the top"')
 def learning_curves(
     table: pd.DataFrame,
     *,
     metric: str = "accuracy",
-    published: pd.DataFrame | None = None,
+    others: Mapping[str, pd.DataFrame] | None = None,
     unfrozen_after: int | None = None,
     ax: Axes | None = None,
 ) -> Axes:
@@ -408,106 +356,77 @@ def learning_curves(
         `pandas.concat`): columns epoch, the metric, and the metric with ``val_`` before it.
     metric : str, optional
         Column to draw: ``"accuracy"`` (a share) or ``"loss"`` (nats).
-    published : pandas.DataFrame, optional
-        The article's points: column epoch, and the metric's two columns or one of them. NaN is left out.
+    others : mapping of str to pandas.DataFrame, optional
+        Points of other runs to compare with, by their names: column epoch, and the metric's two columns or
+        one of them. NaN is left out.
     unfrozen_after : int, optional
         Mark the unfreezing of layers after this epoch.
-    ax : matplotlib.axes.Axes, optional
-        Where to draw. Without it, a new figure is made.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-        The Axes drawn on. For a loss that collapses, ``ax.set_yscale("log")`` helps.
-
-    Raises
-    ------
-    LookupError
-        If the table has no such metric.
-    ValueError
-        If a table is empty or has no column epoch, or `published` has nothing of the metric.
-
-    Notes
-    -----
-    Explained in the chapters "Train the head" and "Fine-tune the top".
 
     Examples
     --------
-    >>> import pandas as pd
-    >>> from matplotlib.figure import Figure
     >>> from tlhelpers import plots
     >>> table = pd.DataFrame({"epoch": [1, 2], "accuracy": [0.4, 0.6], "val_accuracy": [0.5, 0.6]})
-    >>> ax = plots.learning_curves(table, unfrozen_after=1, ax=Figure().subplots())
+    >>> ax = plots.learning_curves(table, unfrozen_after=1)
     >>> [text.get_text() for text in ax.get_legend().get_texts()]
     ['training', 'validation']
     """
     _require_columns(table, ["epoch"], "table")
     validation = f"val_{metric}"
-    if not {metric, validation} <= set(table.columns):
-        known = [name[4:] for name in map(str, table.columns) if name.startswith("val_")]
-        near = difflib.get_close_matches(metric, known, n=1)
-        raise LookupError(
-            f"Expected a metric with columns {metric} and {validation}, got columns "
-            f"{', '.join(map(str, table.columns))}. "
-            + (f"Did you mean {near[0]!r}?" if near else f"Choose from: {', '.join(known) or 'none'}.")
-        )
-    if published is not None:
-        _require_columns(published, ["epoch"], "published")
-        if not {metric, validation} & set(published.columns):
+    metrics = [name for name in map(str, table.columns) if f"val_{name}" in table]
+    if metric not in metrics:
+        raise unknown_name("metric", metric, metrics)
+    others = others or {}
+    for name, points in others.items():
+        _require_columns(points, ["epoch"], f"others[{name!r}]")
+        if not {metric, validation} & set(points.columns):
             raise ValueError(
-                f"Expected a column {metric} or {validation} in published, got "
-                f"{', '.join(map(str, published.columns))}. Leave published out if nothing is known."
+                f"others[{name!r}]: expected a column {metric} or {validation}, got "
+                f"{', '.join(map(str, points.columns))}. Leave it out if nothing is known."
             )
     ax = _axes(ax, (_WIDTH, 3.6))
-    ax.plot(table["epoch"], table[metric], "--", marker="s", markersize=4, color=OURS, label="training")
-    ax.plot(table["epoch"], table[validation], "-", marker="o", markersize=5, color=OURS, label="validation")
-    if published is not None:
+    own, epochs = _LINE_COLORS[0], table["epoch"]
+    ax.plot(epochs, table[metric], "--", marker="s", markersize=4, color=own, label="training")
+    ax.plot(epochs, table[validation], "-", marker="o", markersize=5, color=own, label="validation")
+    for place, (name, points) in zip(_line_places(list(others), taken=(0, 1)), others.items(), strict=True):
+        color = _LINE_COLORS[place]
         # Hollow for training and filled for validation, on top of the curves that they are compared with.
-        for column, words, face in (
-            (metric, "article, training", "white"),
-            (validation, "article, validation", ARTICLE),
+        for column, part, face, edge, width in (
+            (metric, "training", "white", color, 1.8),
+            (validation, "validation", color, "black", 0.8),
         ):
-            known_points = published.dropna(subset=[column]) if column in published else published.head(0)
-            if len(known_points):
+            known = points.dropna(subset=[column]) if column in points else points.head(0)
+            if len(known):
                 ax.plot(
-                    known_points["epoch"], known_points[column], linestyle="none", marker="D", markersize=7,
-                    markerfacecolor=face, markeredgecolor="black" if face == ARTICLE else ARTICLE,
-                    markeredgewidth=0.8 if face == ARTICLE else 1.8, label=words, zorder=3,
+                    known["epoch"], known[column], linestyle="none", marker=_MARKERS[place], markersize=7,
+                    markerfacecolor=face, markeredgecolor=edge, markeredgewidth=width, zorder=3,
+                    label=f"{name}, {part}",
                 )  # fmt: skip
     if unfrozen_after is not None:
-        ax.axvline(unfrozen_after + 0.5, color=TRAINED, linestyle="-.", linewidth=2, zorder=1)
+        ax.axvline(unfrozen_after + 0.5, color=_TRAINED, linestyle="-.", linewidth=2, zorder=1)
         ax.annotate(
-            "layers unfrozen",
-            (unfrozen_after + 0.5, 1),
-            xycoords=("data", "axes fraction"),
-            xytext=(0, 3),
-            textcoords="offset points",
-            ha="center",
-            va="bottom",
-            fontsize=_SMALL,
-        )
-    ax.set_xlabel("epoch", fontsize=_TEXT)
-    ax.set_ylabel("loss (nats)" if metric == "loss" else metric, fontsize=_TEXT)
+            "layers unfrozen", (unfrozen_after + 0.5, 1), xycoords=("data", "axes fraction"),
+            xytext=(0, 3), textcoords="offset points", ha="center", va="bottom", fontsize=_SMALL,
+        )  # fmt: skip
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.tick_params(labelsize=_SMALL)
     ax.grid(axis="y", alpha=0.3)
-    # Under the axes, where no curve can run behind it.
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2, frameon=False, fontsize=_SMALL)
+    _finish(ax, "epoch", "loss (nats)" if metric == "loss" else metric, legend_at=-0.18)
     return ax
 
 
+@_drawing('chapter "Go beyond the article"')
 def lines(
     table: pd.DataFrame,
     *,
     x: str,
     y: str,
-    by: str,
-    run: str | None = None,
-    path: bool = False,
-    colors: Mapping[str, str] | None = None,
+    hue: str,
+    units: str | None = None,
+    sort: bool = True,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw one column against another, a line for each group.
+    """Draw one column against another, a line for each group, with seaborn's `lineplot`.
+
+    Points of one group with the same x are drawn as their mean, with a bar from least to most.
 
     Parameters
     ----------
@@ -515,95 +434,38 @@ def lines(
         A row for each point.
     x, y : str
         Columns of the axes. Texts on x stand in the order of the table.
-    by : str
-        Column that names the group; each has a colour, marker and dash of its own.
-    run : str, optional
-        Column that tells repeated runs (seeds) apart: each is then a line of its own. Without it,
-        points of one group with the same x are drawn as their mean, with a bar from least to most.
-    path : bool, optional
-        Join each group's points in the order of the table, not from left to right; no means are taken.
-    colors : mapping of str to str, optional
-        A colour for each group.
-    ax : matplotlib.axes.Axes, optional
-        Where to draw. Without it, a new figure is made.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-        The Axes drawn on; ``ax.set_xscale("log")`` and the like are the caller's.
-
-    Raises
-    ------
-    ValueError
-        If the table is empty or lacks a column, there are more than six groups, or a group has no colour in
-        `colors`.
-
-    Notes
-    -----
-    Explained in the chapter "Go beyond the article".
+    hue : str
+        Column that names the group; each has a colour, marker and dash of its own, see `set_styles`.
+    units : str, optional
+        Column that tells repeated runs (seeds) apart: each is then a line of its own, and no means are taken.
+    sort : bool, optional
+        Join points from left to right. Without it: in the order of the table, and no means are taken.
 
     Examples
     --------
-    >>> import pandas as pd
-    >>> from matplotlib.figure import Figure
     >>> from tlhelpers import plots
     >>> table = pd.DataFrame({"images": [1, 2, 1, 2], "s": [1, 2, 5, 9], "side": ["a", "a", "b", "b"]})
-    >>> ax = plots.lines(table, x="images", y="s", by="side", ax=Figure().subplots())
+    >>> ax = plots.lines(table, x="images", y="s", hue="side")
     >>> [text.get_text() for text in ax.get_legend().get_texts()]
     ['a', 'b']
     """
-    _require_columns(table, [x, y, by, *([run] if run else [])], "table")
-    groups = list(dict.fromkeys(table[by]))
-    missing = [group for group in groups if colors is not None and group not in colors]
-    if missing:
-        raise ValueError(f"Expected a colour for each of {groups}, got none for {missing}. Add them.")
-    places = _line_places(groups)
+    _require_columns(table, [x, y, hue, *([units] if units else [])], "table")
+    groups = list(dict.fromkeys(table[hue]))
+    looks = [(_LINE_COLORS[place], _MARKERS[place], _DASHES[place]) for place in _line_places(groups)]
+    colors, markers, dashes = map(list, zip(*looks, strict=True))
+    summary = {"estimator": "mean", "errorbar": _least_to_most, "err_style": "bars"}
     ax = _axes(ax, (_WIDTH, 3.6))
     sns.lineplot(
-        table,
-        x=x,
-        y=y,
-        hue=by,
-        style=by,
-        hue_order=groups,
-        style_order=groups,
-        palette=dict(colors) if colors is not None else [_LINE_COLORS[i] for i in places],
-        markers=[_MARKERS[i] for i in places],
-        dashes=[_DASHES[i] for i in places],
-        units=run,
-        estimator=None if run or path else "mean",
-        errorbar=None if run or path else _least_to_most,
-        err_style="bars",
-        sort=pd.api.types.is_numeric_dtype(table[x]) and not path,
-        ax=ax,
-    )
-    ax.set_xlabel(x, fontsize=_TEXT)
-    ax.set_ylabel(y, fontsize=_TEXT)
-    ax.tick_params(labelsize=_SMALL)
-    # Under the axes, where no line can run behind it.
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, frameon=False, fontsize=_SMALL)
+        table, x=x, y=y, hue=hue, hue_order=groups, palette=colors,
+        style=hue, style_order=groups, markers=markers, dashes=dashes,
+        units=units, sort=sort and pd.api.types.is_numeric_dtype(table[x]), ax=ax,
+        **(summary if sort and units is None else {"estimator": None}),
+    )  # fmt: skip
+    _finish(ax, x, y, legend_at=-0.2)
     return ax
 
 
-def _line_places(groups: list[Any]) -> list[int]:
-    """Return each group's place among colours, markers and dashes."""
-    if len(groups) > len(_MARKERS):
-        raise ValueError(
-            f"Expected at most {len(_MARKERS)} groups, got {len(groups)}: {groups}. Draw fewer lines at once."
-        )
-    taken: list[int | None] = []
-    for group in groups:
-        place = _PLACES.get(group)
-        taken.append(None if place in taken else place)
-    free = (place for place in range(len(_MARKERS)) if place not in taken)
-    return [next(free) if place is None else place for place in taken]
-
-
-def _least_to_most(values: pd.Series[float]) -> tuple[float, float]:
-    """Ends of a bar; the mean of equal values may lie a rounding error outside of them."""
-    return min(values.min(), values.mean()), max(values.max(), values.mean())
-
-
+@_drawing('chapter "See how it works"')
 def embedding(
     points: npt.ArrayLike, labels: npt.ArrayLike, class_names: Sequence[str], *, ax: Axes | None = None
 ) -> Axes:
@@ -620,60 +482,40 @@ def embedding(
         Positions in `class_names`.
     class_names : sequence of str
         Short names, best of one letter or digit.
-    ax : matplotlib.axes.Axes, optional
-        Where to draw. Without it, a new figure is made.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-        The Axes drawn on.
-
-    Raises
-    ------
-    ValueError
-        If the points are not pairs of finite numbers, the lengths differ, or a label has no name.
-
-    Notes
-    -----
-    Explained in the chapter "See how it works".
 
     Examples
     --------
-    >>> from matplotlib.figure import Figure
     >>> from tlhelpers import plots
-    >>> ax = plots.embedding([[0.0, 0.0], [1.0, 2.0]], [1, 0], ["a", "b"], ax=Figure().subplots())
+    >>> ax = plots.embedding([[0.0, 0.0], [1.0, 2.0]], [1, 0], ["a", "b"])
     >>> [text.get_text() for text in ax.texts]
     ['b', 'a']
     """
-    places, classes = np.asarray(points, dtype=float), np.asarray(labels)
+    places, classes, k = np.asarray(points, dtype=float), np.asarray(labels), len(class_names)
     if places.ndim != 2 or places.shape[1] != 2 or len(places) == 0 or not np.isfinite(places).all():
         raise ValueError(
-            f"Expected points as finite numbers of shape (n, 2) with n of 1 or more, got {places.shape}. "
+            f"points: expected finite numbers of shape (n, 2) with n of 1 or more, got {places.shape}. "
             "Bring the features down to two numbers an image first, for example with scikit-learn's PCA."
         )
-    if classes.shape != (len(places),):
+    fit = classes.shape == (len(places),) and classes.dtype.kind in "iu"
+    if not fit or classes.min() < 0 or classes.max() >= k:
         raise ValueError(
-            f"Expected a label for each of {len(places)} points, got {classes.shape}. Give one for each."
-        )
-    k = len(class_names)
-    if classes.dtype.kind not in "iu" or classes.min() < 0 or classes.max() >= k:
-        raise ValueError(
-            f"Expected labels as whole numbers from 0 to {k - 1}, one for each class name, got "
-            f"{classes.dtype} from {classes.min()} to {classes.max()}. Name every class."
+            f"labels: expected {len(places)} whole numbers from 0 to {k - 1}, one for each point, got "
+            f"{classes.dtype} {classes.shape}, {min(classes, default=0)} to {max(classes, default=0)}. "
+            "Name every class."
         )
     ax = _axes(ax, (_WIDTH, 4.2))
     # Dark enough for text on white: bright colours of the palette are mixed with black.
-    colours = sns.color_palette([sns.blend_palette([c, "black"], 4).as_hex()[1] for c in _COLORBLIND[:k]])
+    colours = sns.color_palette([sns.blend_palette([c, "black"], 4).as_hex()[1] for c in _COLORS[:k]])
     for (x, y), label in zip(places.tolist(), classes.tolist(), strict=True):
         colour = colours[label] if k <= len(colours) else NEUTRAL
         ax.text(x, y, class_names[label], color=colour, ha="center", va="center", fontsize=_SMALL)
     ax.scatter(places[:, 0], places[:, 1], s=0)  # text alone would not set the limits
     ax.margins(0.05)
-    ax.set_xticks([])
-    ax.set_yticks([])
+    ax.set(xticks=[], yticks=[])
     return ax
 
 
+@_drawing('chapter "Recognise flowers"')
 def transfer_diagram(
     source: tuple[str, str], target: tuple[str, str], *, carried: str, new: str, ax: Axes | None = None
 ) -> Axes:
@@ -687,45 +529,19 @@ def transfer_diagram(
         What is taken over; stands beside the arrow.
     new : str
         What the target adds and trains.
-    ax : matplotlib.axes.Axes, optional
-        Where to draw. Without it, a new figure is made.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-        The Axes drawn on.
-
-    Raises
-    ------
-    ValueError
-        If one of the texts is empty.
-
-    Notes
-    -----
-    Explained in the chapter "Recognise flowers".
 
     Examples
     --------
-    >>> from matplotlib.figure import Figure
     >>> from tlhelpers import plots
-    >>> ax = plots.transfer_diagram(
-    ...     ("photos", "which of a thousand things?"),
-    ...     ("X-rays", "pneumonia or not?"),
-    ...     carried="weights, up to a cut",
-    ...     new="a head",
-    ...     ax=Figure().subplots(),
-    ... )
-    >>> [text.get_text().split(chr(10))[0] for text in ax.texts]
-    ['source: photos', 'target: X-rays', 'carried over: weights, up to a cut', '']
+    >>> sides = ("photos", "which of a thousand things?"), ("X-rays", "pneumonia or not?")
+    >>> ax = plots.transfer_diagram(*sides, carried="weights, up to a cut", new="a head")
+    >>> [text.get_text().splitlines()[0] for text in ax.texts if text.get_text()]
+    ['source: photos', 'target: X-rays', 'carried over: weights, up to a cut']
     """
-    if not all(text.strip() for text in (*source, *target, carried, new)):
-        raise ValueError("Expected a text for each part of the diagram, got an empty one. Say what it is.")
     ax = _axes(ax, (_WIDTH, 2.6))
     box = {"boxstyle": "round,pad=0.5", "edgecolor": "black", "linewidth": 0.8}
-    above, below = (
-        f"source: {source[0]}\n{source[1]}",
-        f"target: {target[0]}\n{target[1]}\nnew here: {new}",
-    )
+    above = f"source: {source[0]}\n{source[1]}"
+    below = f"target: {target[0]}\n{target[1]}\nnew here: {new}"
     for y, words, color in ((0.86, above, "#cfe3f2"), (0.16, below, "#fbe3bd")):
         ax.text(0.5, y, words, ha="center", va="center", fontsize=_SMALL, bbox={**box, "facecolor": color})
     ax.text(0.53, 0.56, f"carried over: {carried}", ha="left", va="center", fontsize=_SMALL)
@@ -736,6 +552,7 @@ def transfer_diagram(
     return ax
 
 
+@_drawing('chapter "Read the confusion matrix"')
 def confusion_matrix(confusion: pd.DataFrame, *, normalize: bool = False, ax: Axes | None = None) -> Axes:
     """Draw a confusion matrix, shaded by logarithm so that rare mistakes show.
 
@@ -747,41 +564,21 @@ def confusion_matrix(confusion: pd.DataFrame, *, normalize: bool = False, ax: Ax
         Counts: a row for each true class, a column for each predicted class, as in `Evaluation.confusion`.
     normalize : bool, optional
         Show percentages of each row (of the images of a true class) instead of counts.
-    ax : matplotlib.axes.Axes, optional
-        Where to draw. Without it, a new figure is made.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-        The Axes drawn on.
-
-    Raises
-    ------
-    ValueError
-        If the table is empty or not square, or holds negative numbers.
-
-    Notes
-    -----
-    Explained in the chapter "Read the confusion matrix".
 
     Examples
     --------
-    >>> import pandas as pd
-    >>> from matplotlib.figure import Figure
     >>> from tlhelpers import plots
     >>> counts = pd.DataFrame([[3, 1], [0, 4]], index=["cat", "dog"], columns=["cat", "dog"])
-    >>> ax = plots.confusion_matrix(counts, normalize=True, ax=Figure().subplots())
-    >>> [text.get_text() for text in ax.texts]
+    >>> [text.get_text() for text in plots.confusion_matrix(counts, normalize=True).texts]
     ['75.0', '25.0', '', '100']
     """
     counts = confusion.to_numpy(dtype=float)
     k = len(counts)
-    if k == 0 or counts.shape != (k, k):
+    if k == 0 or counts.shape != (k, k) or not (counts >= 0).all():
         raise ValueError(
-            f"Expected a square table of counts, got {counts.shape}. Give the .confusion of an Evaluation."
+            f"confusion: expected a square table of counts of 0 or more, got {counts.shape} from "
+            f"{counts.min(initial=0):g}. Give the .confusion of an Evaluation."
         )
-    if not (counts >= 0).all():
-        raise ValueError("Expected counts of 0 or more, got negative or missing ones. Count images.")
     if normalize:
         images_of_class = counts.sum(axis=1, keepdims=True)
         counts = 100 * counts / np.maximum(images_of_class, 1)  # a class without images stays blank
@@ -791,103 +588,106 @@ def confusion_matrix(confusion: pd.DataFrame, *, normalize: bool = False, ax: Ax
     ax = _axes(ax, (side, side * (0.95 if written else 0.85)))
     sns.heatmap(
         pd.DataFrame(counts, index=confusion.index, columns=confusion.columns),
-        ax=ax,
         # log(1 + x): one mistake in a thousand images is seen, and zero has a colour.
         norm=FuncNorm((np.log1p, np.expm1), vmin=0, vmax=max(counts.max(), 1.0)),
-        cmap=sns.light_palette(OURS, as_cmap=True),
-        annot=np.vectorize(_percentage if normalize else _count, otypes=[str])(counts) if written else False,
-        fmt="",
-        annot_kws={"fontsize": _SMALL},
-        cbar=not written,
-        square=True,
-        linewidths=0.5 if written else 0,
-        linecolor="#d9d9d9",
-    )
-    ax.set_xlabel("predicted", fontsize=_TEXT)
-    ax.set_ylabel("true", fontsize=_TEXT)
-    ax.set_title("Percent of each true class" if normalize else "Number of images", fontsize=_TEXT)
+        cmap=sns.light_palette(_COLORS[0], as_cmap=True), cbar=not written, square=True, ax=ax,
+        annot=[[_cell(value, percent=normalize) for value in row] for row in counts] if written else False,
+        annot_kws={"fontsize": _SMALL}, fmt="", linewidths=0.5 if written else 0, linecolor="#d9d9d9",
+    )  # fmt: skip
     for text, value in zip(ax.texts[-(k * k) :] if written else [], counts.flat, strict=False):
         # Black or white, whichever stands out more: they are equal at a luminance of 0.18.
         shade = ax.collections[-1].to_rgba(value)
         text.set_color("black" if sns.utils.relative_luminance(shade) > 0.18 else "white")
     longest = max(len(str(name)) for name in confusion.columns)
-    ax.tick_params(labelsize=_SMALL, length=0)
-    ax.tick_params(axis="x", labelrotation=90 if longest > 3 else 0)
-    ax.tick_params(axis="y", labelrotation=0)
+    ax.tick_params(axis="x", length=0, labelrotation=90 if longest > 3 else 0)
+    ax.tick_params(axis="y", length=0, labelrotation=0)
+    _finish(ax, "predicted", "true", title="Percent of each true class" if normalize else "Number of images")
     return ax
 
 
+@_drawing('chapter "Evaluate on the test set"')
 def reliability(evaluation: Evaluation, *, ax: Axes | None = None) -> Axes:
     """Draw accuracy against confidence: a calibrated model lies on the diagonal.
+
+    Bars say which share of the images lies in each bin of confidence, on the same axis from 0 to 1. As in Guo
+    et al., "On calibration of modern neural networks", ICML 2017.
 
     Parameters
     ----------
     evaluation : Evaluation
         What `tlhelpers.evaluation.evaluate` returned.
-    ax : matplotlib.axes.Axes, optional
-        Where to draw. Without it, a new figure is made.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-        The Axes drawn on. Bars: share of the images in each bin of confidence, on the same axis from 0 to 1.
-
-    Notes
-    -----
-    A reliability diagram as in Guo et al., "On calibration of modern neural networks", ICML 2017.
-
-    Explained in the chapter "Evaluate on the test set".
 
     Examples
     --------
-    >>> from matplotlib.figure import Figure
     >>> from tlhelpers import evaluation, plots
     >>> result = evaluation.evaluate([0, 1], [[0.9, 0.1], [0.4, 0.6]], ["cat", "dog"])
-    >>> ax = plots.reliability(result, ax=Figure().subplots())
-    >>> ax.get_title()
+    >>> plots.reliability(result).get_title()
     'Calibration error 0.250 (2 images)'
     """
     table = evaluation.reliability
     filled = table[table["count"] > 0]
     ax = _axes(ax, (_WIDTH, 4.4))
     ax.bar(
-        table["low"],
-        table["count"] / evaluation.n,
-        width=table["high"] - table["low"],
-        align="edge",
-        color="#e0e0e0",
-        edgecolor="#8c8c8c",
-        label="share of images",
-    )
+        table["low"], table["count"] / evaluation.n, width=table["high"] - table["low"], align="edge",
+        color="#e0e0e0", edgecolor="#8c8c8c", label="share of images",
+    )  # fmt: skip
     ax.plot([0, 1], [0, 1], ":", color=NEUTRAL, linewidth=1.5, label="perfect calibration")
-    ax.plot(filled["confidence"], filled["accuracy"], "-o", color=OURS, markersize=6, label="accuracy")
-    ax.set_xlim(0, 1)
-    ax.set_ylim(0, 1.02)
-    ax.set_xlabel("confidence of the prediction", fontsize=_TEXT)
-    ax.set_ylabel("accuracy, share of images", fontsize=_TEXT)
-    ax.tick_params(labelsize=_SMALL)
-    ax.set_title(
-        f"Calibration error {evaluation.calibration_error:.3f} ({evaluation.n:,} images)", fontsize=_TEXT
-    )
-    # Under the axes, where no line can run behind it.
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2, frameon=False, fontsize=_SMALL)
+    ax.plot(filled["confidence"], filled["accuracy"], "-o", color=_COLORS[0], markersize=6, label="accuracy")
+    ax.set(xlim=(0, 1), ylim=(0, 1.02))
+    title = f"Calibration error {evaluation.calibration_error:.3f} ({evaluation.n:,} images)"
+    words = "confidence of the prediction", "accuracy, share of images"
+    _finish(ax, *words, title=title, legend_at=-0.15)
     return ax
 
 
 def _axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
     """Return the Axes given, or those of a new figure of this size in inches."""
-    if ax is not None:
-        return ax
-    new: Axes = plt.subplots(figsize=size, layout="constrained")[1]
-    return new
+    return plt.subplots(figsize=size, layout="constrained")[1] if ax is None else ax
 
 
-def _imshow(ax: Axes, picture: npt.NDArray[Any], extent: tuple[float, float, float, float]) -> None:
-    """Draw one image; the pixels of a small one stay as they are, sharp at any size and few to store."""
-    ax.imshow(
-        picture, cmap="gray", vmin=0, vmax=1, extent=extent,
-        interpolation="none" if max(picture.shape[:2]) <= 64 else "antialiased",
-    )  # fmt: skip
+def _inches(ax: Axes | None, new: float) -> float:
+    """Return how wide the Axes given are, or new ones will be."""
+    return new if ax is None else ax.get_window_extent().width / ax.figure.dpi
+
+
+def _finish(ax: Axes, x: str, y: str, *, title: str = "", legend_at: float | None = None) -> None:
+    """Write what stands around a chart, in letters of the same sizes in all of them."""
+    ax.set_xlabel(x, fontsize=_TEXT)
+    ax.set_ylabel(y, fontsize=_TEXT)
+    ax.tick_params(labelsize=_SMALL)
+    if title:
+        ax.set_title(title, fontsize=_TEXT)
+    if legend_at is not None:  # under the axes, where no line can run behind it
+        where = (0.5, legend_at)
+        ax.legend(loc="upper center", bbox_to_anchor=where, ncols=2, frameon=False, fontsize=_SMALL)
+
+
+def _line_places(names: list[Any], taken: Collection[int] = ()) -> list[int]:
+    """Return each name's place among colours, markers and dashes: its own, else one that is left."""
+    room = len(_MARKERS) - len(taken)
+    if len(names) > room:
+        raise ValueError(f"names: expected at most {room}, got {len(names)}: {names}. Draw fewer at once.")
+    places: list[int | None] = []
+    for name in names:
+        place = _kept_styles.get(name)
+        places.append(None if place in places or place in taken else place)
+    left = (place for place in range(len(_MARKERS)) if place not in places and place not in taken)
+    return [next(left) if place is None else place for place in places]
+
+
+def _least_to_most(values: pd.Series[float]) -> tuple[float, float]:
+    """Ends of a bar; the mean of equal values may lie a rounding error outside of them."""
+    return min(values.min(), values.mean()), max(values.max(), values.mean())
+
+
+def _imshow(ax: Axes, picture: npt.NDArray[Any], extent: _Extent, color: str, linewidth: float) -> None:
+    """Draw one image in a frame."""
+    # The pixels of a small one stay as they are, sharp at any size and few to store.
+    interpolation = "none" if max(picture.shape[:2]) <= 64 else "antialiased"
+    ax.imshow(picture, cmap="gray", vmin=0, vmax=1, extent=extent, interpolation=interpolation)
+    left, right, bottom, top = extent
+    size = right - left, bottom - top
+    ax.add_patch(Rectangle((left, top), *size, fill=False, edgecolor=color, linewidth=linewidth))
 
 
 def _caption_size(captions: Sequence[str], bold: bool, room: float) -> float:
@@ -901,9 +701,7 @@ def _caption_size(captions: Sequence[str], bold: bool, room: float) -> float:
 
 def _frame_images(ax: Axes, width: float, height: float) -> None:
     """Show all images of a montage, right way up, without the frame of a chart."""
-    ax.set_xlim(-0.02 * width, width)
-    ax.set_ylim(height, -0.02 * height)
-    ax.set_aspect("equal")
+    ax.set(xlim=(-0.02 * width, width), ylim=(height, -0.02 * height), aspect="equal")
     ax.set_axis_off()
 
 
@@ -914,7 +712,7 @@ def _pictures(images: npt.ArrayLike, name: str, *, rescale: bool = False) -> npt
         pictures = pictures[..., 0]
     if not (pictures.ndim == 3 or (pictures.ndim == 4 and pictures.shape[3] == 3)) or pictures.size == 0:
         raise ValueError(
-            f"Expected {name} of shape (n, h, w), (n, h, w, 1) or (n, h, w, 3) with n of 1 or more, got "
+            f"{name}: expected shape (n, h, w), (n, h, w, 1) or (n, h, w, 3) with n of 1 or more, got "
             f"{pictures.shape}. For a single image, give {name}[:1]."
         )
     top = 255 if np.issubdtype(pictures.dtype, np.integer) else 1
@@ -923,7 +721,7 @@ def _pictures(images: npt.ArrayLike, name: str, *, rescale: bool = False) -> npt
         return (pictures.astype(float) - float(low)) / (float(high) - float(low) or 1.0)
     if not (low >= 0 and high <= top):
         raise ValueError(
-            f"Expected {name} as whole numbers from 0 to 255 or as floats from 0 to 1, got {pictures.dtype} "
+            f"{name}: expected whole numbers from 0 to 255 or floats from 0 to 1, got {pictures.dtype} "
             f"from {low} to {high}. Rescale them first."
         )
     return pictures / top
@@ -939,10 +737,9 @@ def _described(raw: npt.NDArray[Any]) -> str:
 
 def _require_columns(table: pd.DataFrame, columns: list[str], name: str) -> None:
     """Refuse a table that is empty or lacks a column."""
-    missing = [column for column in columns if column not in table.columns]
-    if missing or table.empty:
+    if table.empty or not set(columns) <= set(table.columns):
         raise ValueError(
-            f"Expected {name} with columns {', '.join(columns)} and at least one row, got columns "
+            f"{name}: expected the columns {', '.join(columns)} and at least one row, got the columns "
             f"{', '.join(map(str, table.columns)) or 'none'} and {len(table)} rows. Add what is missing."
         )
 
@@ -952,24 +749,12 @@ def _part_style(have: int, learn: int) -> tuple[dict[str, Any], str]:
     if have == 0:
         return {"color": "#e0e0e0"}, "no parameters"
     if learn == 0:
-        return {"color": FROZEN, "hatch": _FROZEN_HATCH}, f"❄ {have:,} frozen"
+        return {"color": _FROZEN, "hatch": "////"}, f"❄ {have:,} frozen"
     if learn == have:
-        return {"color": TRAINED, "hatch": _TRAINED_HATCH}, f"{have:,} trained"
-    return {"color": TRAINED, "hatch": _PART_HATCH}, f"{learn:,} of {have:,} trained"
+        return {"color": _TRAINED}, f"{have:,} trained"
+    return {"color": _TRAINED, "hatch": "...."}, f"{learn:,} of {have:,} trained"
 
 
-def _part_name(part: object, layers: object) -> str:
-    """Return a part's label; a part of a single layer needs no count."""
-    return str(part) if layers == 1 else f"{part} ({layers} layers)"
-
-
-def _count(value: float) -> str:
-    """Write a count; nothing for zero."""
-    return f"{value:.0f}" if value else ""
-
-
-def _percentage(value: float) -> str:
-    """Write a percentage in at most four characters; nothing for zero."""
-    if value == 0:
-        return ""
-    return "100" if value == 100 else f"{value:.1f}"
+def _cell(value: float, *, percent: bool) -> str:
+    """Write a count or a percentage in at most four characters; nothing for zero."""
+    return "" if value == 0 else f"{value:.1f}" if percent and value < 100 else f"{value:.0f}"

@@ -70,10 +70,10 @@ def address(root: Path = ROOT) -> str | None:
 
 
 def data() -> Path | None:
-    """The folder of data that ``TLHELPERS_DATA`` names, there or not, else ``../shared/data``, else None."""
+    """What ``TLHELPERS_DATA`` names, there or not, else ``../shared/mirror``, else None."""
     if named := os.environ.get("TLHELPERS_DATA"):
         return Path(named).resolve()
-    beside = ROOT.parent / "shared" / "data"
+    beside = ROOT.parent / "shared" / "mirror"
     return beside if beside.is_dir() else None
 
 

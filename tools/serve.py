@@ -1,4 +1,4 @@
-"""Show a built book on this machine, compressed as public hosts do: ``python tools/serve.py FOLDER PORT``."""
+"""Show a built book on this machine, compressed as public hosts do: ``python -m tools.serve FOLDER PORT``."""
 
 from __future__ import annotations
 

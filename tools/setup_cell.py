@@ -1,18 +1,16 @@
 """The set-up cell: the second cell of every chapter, the same everywhere.
 
-``python tools/setup_cell.py --write`` puts it into the chapters (run it after the repository's address
-changes, and for a new chapter); ``--check`` says which chapters carry another one.
+``python -m tools.setup_cell`` puts it into the chapters: run it after the repository's address changes, and
+for a new chapter.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
-import repository
+from tools import repository
 
 TAG = "hide-input"
 CELL_ID = "set-up"
@@ -44,8 +42,9 @@ import importlib.util
 if importlib.util.find_spec("tlhelpers") is None:
 {install}
 import tlhelpers as tl
+from tlhelpers import page, studies
 
-edition = tl.start_chapter()"""
+edition = page.start_chapter()"""
 
 
 def cell_source(address: str | None) -> str:
@@ -71,12 +70,12 @@ def faults(notebook: dict[str, Any], *, address: str | None) -> list[str]:
     """What is wrong with a notebook's set-up cell; an empty list if nothing is."""
     cells = notebook["cells"]
     if len(cells) < 2 or not is_setup_cell(cells[1]):
-        return ["the second cell is not the set-up cell: run python tools/setup_cell.py --write"]
+        return ["the second cell is not the set-up cell: run python -m tools.setup_cell"]
     wrong = []
     if "".join(cells[1]["source"]) != cell_source(address):
-        wrong.append("the set-up cell is not the template's: run python tools/setup_cell.py --write")
+        wrong.append("the set-up cell is not the template's: run python -m tools.setup_cell")
     if TAG not in cells[1].get("metadata", {}).get("tags", []):
-        wrong.append(f"the set-up cell lacks the tag {TAG}: run python tools/setup_cell.py --write")
+        wrong.append(f"the set-up cell lacks the tag {TAG}: run python -m tools.setup_cell")
     return wrong
 
 
@@ -108,26 +107,13 @@ def chapters(root: Path = repository.ROOT) -> list[Path]:
     return sorted(path for path in found if ".ipynb_checkpoints" not in path.parts)
 
 
-def main() -> int:
-    """Write or check; see the module's docstring."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--write", action="store_true", help="put the cell into every chapter")
-    what.add_argument("--check", action="store_true", help="name the chapters that carry another cell")
-    arguments = parser.parse_args()
-
+def main() -> None:
+    """Write; see the module's docstring."""
     address = repository.address()
-    failed = False
     for path in chapters():
-        name = path.relative_to(repository.ROOT)
-        if arguments.write:
-            print(f"{name}: {'written' if write(path, address=address) else 'unchanged'}")
-            continue
-        for fault in faults(json.loads(path.read_text(encoding="utf-8")), address=address):
-            failed = True
-            print(f"{name}: {fault}")
-    return int(failed)
+        changed = write(path, address=address)
+        print(f"{path.relative_to(repository.ROOT)}: {'written' if changed else 'unchanged'}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -31,6 +31,7 @@ import numpy.typing as npt
 import pandas as pd
 
 import tlhelpers as tl
+from tlhelpers import page, studies
 
 if TYPE_CHECKING:
     from playwright.sync_api import Request
@@ -153,7 +154,7 @@ def put(contestant: Contestant, model: keras.Model, site: Path, node_modules: Pa
         shutil.copy2(HERE / "own.js", folder / "main.js")
         shutil.copy2(ROOT / "book" / "_static" / "digit-model.js", folder)
     if name in ("own", "tfjs"):
-        tl.web.export(model, folder)
+        page.web.export(model, folder)
         return
     # One digit at a time: LiteRT.js takes no batch of any size. And in inference, said here: the ONNX export
     # of a bare model traces BatchNorm as in training, and then many digits come out wrong.
@@ -233,12 +234,12 @@ def measure(site: Path, expected: Array) -> dict[str, dict[str, Any]]:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         pages = {}
         for name in names:
-            pages[name] = page = browser.new_page()
+            pages[name] = tab = browser.new_page()
             start = f"{address}/{name}/"
-            page.on("requestfinished", _keep(fetched[name], start))
-            page.goto(start)
-            page.wait_for_function("() => window.ask !== undefined")
-            page.evaluate("numbers => ask(numbers)", list(range(WARM_UP)))
+            tab.on("requestfinished", _keep(fetched[name], start))
+            tab.goto(start)
+            tab.wait_for_function("() => window.ask !== undefined")
+            tab.evaluate("numbers => ask(numbers)", list(range(WARM_UP)))
         for name, share in turns(names, range(len(expected)), TURNS):
             pages[name].bring_to_front()
             answer = pages[name].evaluate("numbers => ask(numbers)", share)
@@ -267,14 +268,14 @@ def main() -> None:
     arguments = parser.parse_args()
     check_packages("playwright", "tf2onnx")
     os.environ["TLHELPERS_EDITION"] = "full"
-    stamp = tl.published.stamp()
+    stamp = page.stamp()
     work = ROOT / "out" / "bench" / "runtimes"
     site = work / "site"
     node_modules = install(work / "npm")
     if arguments.model:
         model = keras.models.load_model(arguments.model)
     else:
-        model = tl.recipes.our_classifier(tl.editions.current(), limit=6000).model
+        model = studies.recipes.our_classifier(page.current(), limit=6000).model
     digits = tl.load_dataset("mnist").test.images[:DIGITS]
     expected = model.predict(digits, verbose=0)
     shutil.rmtree(site, ignore_errors=True)

@@ -1,5 +1,5 @@
 // The freezing adviser: shows the controls and looks answers up. All answers, borders and messages are
-// tlhelpers' own (tlhelpers/adviser.py); no rule is written here a second time.
+// tlhelpers' own (tlhelpers/studies/adviser.py); no rule is written here a second time.
 
 for (const adviser of document.querySelectorAll(".freezing-adviser")) {
   const given = JSON.parse(adviser.querySelector("script").textContent);

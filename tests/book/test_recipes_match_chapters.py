@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-import tlhelpers as tl
+from tlhelpers import page, studies
 
 CHAPTERS = Path(__file__).parents[2] / "book" / "mnist"
 
@@ -38,7 +38,7 @@ def weights(model: keras.Model) -> list[np.ndarray]:
 def run_chapters(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[np.ndarray]]:
     """Chapters 3 and 4; the weights are taken where the chapters hand them over."""
     taken: dict[str, list[np.ndarray]] = {}
-    keep = tl.recipes.keep
+    keep = studies.recipes.keep
 
     def take(model, suffix, history, *, edition, seed=0):
         taken["tuned" if taken else "head"] = weights(model)
@@ -46,17 +46,17 @@ def run_chapters(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[np.ndarray]]
         return True
 
     with monkeypatch.context() as patch:
-        patch.setattr(tl.recipes, "keep", take)
+        patch.setattr(studies.recipes, "keep", take)
         run_cells("03-train-the-head.ipynb")
         run_cells("04-fine-tune-the-top.ipynb")
     return taken
 
 
 def run_recipes() -> dict[str, list[np.ndarray]]:
-    edition = tl.editions.current()
+    edition = page.current()
     return {
-        "head": weights(tl.recipes.article_head(edition).model),
-        "tuned": weights(tl.recipes.article_fine_tuned(edition).model),
+        "head": weights(studies.recipes.article_head(edition).model),
+        "tuned": weights(studies.recipes.article_fine_tuned(edition).model),
     }
 
 
@@ -83,9 +83,9 @@ def test_our_recipe_and_its_visible_cells_agree_to_the_bit(monkeypatch, tmp_path
     monkeypatch.setenv("TLHELPERS_EDITION", "pocket")
     monkeypatch.setenv("TLHELPERS_CACHE", str(tmp_path))
     # Only what the trained model comes from; the studies around it take most of the chapter's time.
-    studies = ("read_out", "today", "table", "moved(", "beyond", "way[", "mean", "race", "fit_probe")
-    visible = run_cells("08-go-beyond-the-article.ipynb", without=studies)
-    trained = tl.recipes.our_classifier(tl.editions.current())
+    aside = ("read_out", "today", "table", "moved(", "beyond", "way[", "mean", "race", "fit_probe", "web/")
+    visible = run_cells("08-go-beyond-the-article.ipynb", without=aside)
+    trained = studies.recipes.our_classifier(page.current())
     assert len(trained.history) == len(visible["history"].epoch) == 20
     for a, b in zip(weights(trained.model), weights(visible["model"]), strict=True):
         np.testing.assert_array_equal(a, b)

@@ -7,17 +7,16 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import serve
+
+from tools import serve
 
 PAGE = "<p>a page</p>" * 500
 
 
-@pytest.fixture
-def address(tmp_path: Path) -> Iterator[str]:
+def test_pages_come_compressed_and_nothing_from_beside_them(tmp_path: Path) -> None:
     pages = tmp_path / "html"
     pages.mkdir()
     (pages / "index.html").write_text(PAGE, encoding="utf-8")
@@ -26,18 +25,17 @@ def address(tmp_path: Path) -> Iterator[str]:
     command = [sys.executable, serve.__file__, str(pages), "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
-        yield server.stdout.readline().split()[0]
-        server.terminate()
-
-
-def test_pages_come_compressed_and_nothing_from_beside_them(address: str) -> None:
-    asked = urllib.request.Request(f"{address}/", headers={"Accept-Encoding": "gzip"})
-    with urllib.request.urlopen(asked, timeout=30) as answer:
-        assert answer.headers["Content-Encoding"] == "gzip"
-        assert gzip.decompress(answer.read()).decode() == PAGE
-    for beside in ("../secret.html", "%2e%2e/secret.html"):
-        with pytest.raises(urllib.error.HTTPError, match=r"40[34]"):
-            urllib.request.urlopen(f"{address}/{beside}", timeout=30)
+        address = server.stdout.readline().split()[0]
+        try:
+            asked = urllib.request.Request(f"{address}/", headers={"Accept-Encoding": "gzip"})
+            with urllib.request.urlopen(asked, timeout=30) as answer:
+                assert answer.headers["Content-Encoding"] == "gzip"
+                assert gzip.decompress(answer.read()).decode() == PAGE
+            for beside in ("../secret.html", "%2e%2e/secret.html"):
+                with pytest.raises(urllib.error.HTTPError, match=r"40[34]"):
+                    urllib.request.urlopen(f"{address}/{beside}", timeout=30)
+        finally:
+            server.terminate()
 
 
 def test_a_folder_without_a_book_is_refused(

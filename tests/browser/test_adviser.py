@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import tlhelpers as tl
+from tlhelpers import studies
 
 PAGE = "book/freezing/03-choose-what-to-freeze.html"
 SIMILARITIES = ("similar", "different")
@@ -77,7 +78,7 @@ def as_on_the_page(refusal):
 
 
 def test_the_page_says_what_the_library_says(opened):
-    table = tl.strategies.advice_table()
+    table = studies.strategies.advice_table()
     answers = set()
     for examples, classes, similarity in itertools.product(EXAMPLES, CLASSES, SIMILARITIES):
         ask(opened, examples, classes, similarity)
@@ -94,7 +95,7 @@ def test_the_page_says_what_the_library_says(opened):
         assert float(shown["Learning rate"][0].split(",")[0]) == advice.learning_rate, question
         *cases, stamp = shown["Measured by following it"]
         rows = table[(table.similarity == similarity) & (table.depth == advice.depth)]
-        assert cases == [tl.adviser.measured_words(row) for _, row in rows.iterrows()], question
+        assert cases == [studies.adviser.measured_words(row) for _, row in rows.iterrows()], question
         assert stamp.startswith("Measured 20")
         answers.add((similarity, advice.depth))
     assert len(answers) == len(table[["similarity", "depth"]].drop_duplicates()) == 4
@@ -150,7 +151,7 @@ def test_without_script_the_table_says_it_all(page, server):
             assert advice.words in table
             assert str(advice.learning_rate) in table
             assert "".join(advice.why.split()) in reasons
-        for row in tl.strategies.advice_table().itertuples():
+        for row in studies.strategies.advice_table().itertuples():
             for value in (row.data, row.labels, row.classes, f"{100 * row.low:.1f}%", f"{row.seconds:.0f}"):
                 assert str(value) in table
     finally:

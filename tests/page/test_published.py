@@ -1,0 +1,163 @@
+"""Published results: found by edition, compared within tolerance, never on the wrong side of a claim."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import os
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tlhelpers as tl
+from tlhelpers import page, studies
+from tlhelpers.page import published
+from tlhelpers.page.editions import Edition
+
+FULL = Edition("full", "mnist", "mobilenet_v2_imagenet", "a test")
+POCKET = Edition("pocket", "digits", "mobilenet_v2_glyphs", "a test")
+EDITIONS = {"full": FULL, "pocket": POCKET}
+BOOK = Path(__file__).resolve().parents[2] / "book"
+NAMES = list(tomllib.loads((BOOK / "published.toml").read_text()))
+
+
+@pytest.mark.parametrize("edition", EDITIONS.values(), ids=EDITIONS)
+@pytest.mark.parametrize("name", NAMES)
+def test_the_published_value_agrees_and_one_beyond_the_tolerance_does_not(
+    name: str, edition: Edition, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    glued: dict[str, Any] = {}
+    monkeypatch.setattr(published, "glue", glued.__setitem__)
+    entry = page.result(name, edition=edition)
+    assert len(entry.seeds) >= 3
+    assert entry.tolerance > 0
+    near = entry.value + 0.99 * entry.tolerance
+    assert page.check(name, near, edition=edition) == near
+    assert "agrees" in capsys.readouterr().out
+    for beyond in (entry.value + 1.01 * entry.tolerance, entry.value - 1.01 * entry.tolerance, math.nan):
+        with pytest.raises(page.Disagreement, match=f"{name} .*expected .* within .* got"):
+            page.check(name, beyond, edition=edition)
+    assert glued == {name: near}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("head_validation_accuracy", "refreshed_validation_accuracy"),
+        ("refreshed_test_accuracy", "the article"),
+        ("our_test_accuracy", "the article"),
+    ],
+)
+def test_competing_values_do_not_pass_for_one_another(one: str, other: str) -> None:
+    # The claims of the full edition: fine-tuning beats the frozen head, and ends above the article.
+    entry = page.result(one, edition=FULL)
+    if other == "the article":
+        rival, room = page.ARTICLE_TEST["accuracy"], 0.0
+    else:
+        rival, room = (getattr(page.result(other, edition=FULL), name) for name in ("value", "tolerance"))
+    with pytest.raises(page.Disagreement):
+        page.check(one, rival, edition=FULL)
+    assert entry.tolerance + room <= abs(entry.value - rival) * 1.001
+
+
+def test_the_article_and_how_near_our_frozen_phase_lands() -> None:
+    article = page.article_history()
+    assert list(article.epoch) == list(range(1, 16))
+    assert article.set_index("epoch").val_accuracy[[10, 11, 15]].tolist() == [0.6732, 0.1437, 0.8488]
+    assert abs(page.result("head_validation_accuracy", edition=FULL).value - 0.6732) < 0.005
+
+
+def test_unknown_names_and_missing_editions_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(LookupError, match="did you mean 'refreshed_test_accuracy'"):
+        page.result("refreshed_test_acuracy", edition=FULL)
+    with pytest.raises(LookupError, match="unknown measured table 'fine_tunin'"):
+        page.measured("fine_tunin")
+    (tmp_path / "published.toml").write_text("[one]\nfull = {}\n")
+    monkeypatch.setattr(published, "_book", lambda: tmp_path)
+    with pytest.raises(LookupError, match="expected a value for the pocket edition, got none"):
+        page.result("one", edition=POCKET)
+
+
+def test_the_tolerance_rule() -> None:
+    assert page.tolerance([0.5, 0.5, 0.5], examples=100) == pytest.approx(2 * 0.05)
+    assert page.tolerance([0.4, 0.5, 0.6]) == pytest.approx(0.3)
+    assert page.tolerance([0.4, 0.5, 0.6], examples=100) == pytest.approx(0.3)
+    assert page.tolerance([0.4, 0.5, 0.6], gap=0.1) == pytest.approx(0.05)
+    with pytest.raises(ValueError, match="at least three seeds, got 2"):
+        page.tolerance([0.4, 0.5])
+
+
+def test_published_values_follow_from_the_measured_table() -> None:
+    table = page.measured("fine_tuning")
+    assert table[["commit", "date", "machine"]].notna().all(axis=None)
+    assert (table.groupby(["edition", "train_from", "seed"]).epoch.nunique() == 15).all()
+    for name, edition in EDITIONS.items():
+        assert table[table.edition == name].train_from.nunique() == 3
+        runs = table.query(f"edition == {name!r} and train_from == 100 and epoch == 15")
+        entry = page.result("refreshed_test_accuracy", edition=edition)
+        assert entry.value == pytest.approx(runs.refreshed_test_accuracy.mean(), rel=1e-4)
+        assert sorted(runs.seed) == list(entry.seeds)
+
+
+def test_one_row_of_the_measured_table_is_measured_again() -> None:
+    """Another row as the project moves on: the code that computes chooses it. Pocket rows take seconds."""
+    table = page.measured("fine_tuning").query("edition == 'pocket' and epoch == 15")
+    row = table.iloc[int(tl.cache.code_key("studies/recipes"), 16) % len(table)]
+    tuned = studies.recipes.article_fine_tuned(POCKET, train_from=int(row.train_from), seed=int(row.seed))
+    data = tl.load_dataset("digits")
+    tl.refresh_batch_norm(tuned.model, data.train.images)
+    probabilities = tuned.model.predict(data.test.images, verbose=0)
+    now = tl.evaluate(data.test.labels, probabilities, data.class_names)
+    # Both are draws, so they may differ by twice what one may differ from the mean.
+    allowed = 2 * page.result("refreshed_test_accuracy", edition=POCKET).tolerance
+    assert abs(now.accuracy - row.refreshed_test_accuracy) <= allowed
+
+
+# -- the stamp ------------------------------------------------------------------------------------
+
+
+def git(folder: Path, *words: str) -> str:
+    who = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+    command = ["git", "-C", str(folder), *who, *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.fixture
+def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small repository in place of this one."""
+    for name in ("code.py", "chapter.ipynb", "measured.csv"):
+        path = tmp_path / "book" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("one\n")
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-q", "-m", "a start", "--no-verify")
+    monkeypatch.setattr(published, "_book", lambda: tmp_path / "book")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("changed", "mark"),
+    [([], ""), (["measured.csv"], ""), (["code.py"], "-dirty"), (["chapter.ipynb"], "-dirty")],
+)
+def test_the_stamp_says_which_code_ran(changed: list[str], mark: str, clone: Path) -> None:
+    for name in changed:
+        (clone / "book" / name).write_text("two\n")
+    stamp = page.stamp()
+    assert list(stamp) == ["commit", "date", "machine"]
+    assert stamp["commit"] == git(clone, "rev-parse", "HEAD")[:10] + mark
+    assert datetime.date.fromisoformat(stamp["date"]) <= datetime.datetime.now(datetime.UTC).date()
+    assert stamp["machine"].startswith(f"{os.cpu_count()} cores, ")
+
+
+def test_outside_a_clone_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(published, "_book", lambda: tmp_path / "book")
+    assert page.stamp()["commit"] == "none"
+
+
+def test_the_published_files_are_found() -> None:
+    assert published._book() in (BOOK, Path(tl.__file__).parent)
+    assert (published._book() / "measured" / "fine_tuning.csv").exists()

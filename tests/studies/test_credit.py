@@ -1,0 +1,262 @@
+"""Credit tables: what is refused, what stands for what is missing, who learns from which rows."""
+
+import dataclasses
+import pickle
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from tlhelpers import page
+from tlhelpers.studies import credit
+
+POCKET = page.Edition("pocket", "digits", "mobilenet_v2_glyphs", "a test")
+FULL = page.Edition("full", "mnist", "mobilenet_v2_imagenet", "a test")
+COLUMNS = credit.Columns(("amount", "age"), ("state",), "default", ("sex",))
+
+
+def table(n=200, **changes):
+    """A sound table; `changes` replace its columns."""
+    rng = np.random.default_rng(0)
+    columns = {
+        "amount": rng.integers(0, 10_000, n),
+        "age": rng.uniform(20, 70, n),
+        "state": np.arange(n) % 2,
+        "sex": 1 + np.arange(n) % 2,
+        "default": (np.arange(n) % 4 == 0).astype(int),
+    }
+    return pd.DataFrame(columns | changes)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return credit.load_segments(POCKET)
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """Let networks try one rate each."""
+    monkeypatch.setattr(credit, "RATES", dict.fromkeys(credit.RATES, (0.003,)))
+    credit._pretrained.cache_clear()
+    yield
+    credit._pretrained.cache_clear()
+
+
+# -- what is refused -----------------------------------------------------------------------------
+
+
+WRONG = (
+    (table().drop(columns="amount"), ValueError, "expected the column 'amount', got no such column"),
+    (table().drop(columns="default"), ValueError, "expected the column 'default', got no such column"),
+    (pd.concat([table(), table()[["age"]]], axis=1), ValueError, "expected the column 'age', got 2 of them"),
+    (table(amount="12,000"), TypeError, r"'amount': expected numbers, got .* \(as '12,000'\)"),
+    (table(amount=True), TypeError, "'amount': expected numbers, got bool"),
+    (table(age=np.inf), ValueError, "'age': expected finite numbers, got infinity"),
+    (table(age=np.nan), ValueError, "'age': expected some values, got missing ones alone"),
+    (table(state=None), ValueError, "'state': expected some values, got missing ones alone"),
+    (table(default=2), ValueError, r"'default': expected 0 \(repaid\) or 1 \(default\), got .*2"),
+    (table(default=[np.nan] + [1] * 199), ValueError, "'default': expected 0 .* got .*nan"),
+    (table().iloc[:0], ValueError, "expected at least one row, got none"),
+    (table().to_numpy(), TypeError, "expected a pandas.DataFrame, got ndarray"),
+)
+
+
+@pytest.mark.parametrize(("wrong", "error", "message"), WRONG)
+def test_a_table_that_is_none(wrong, error, message):
+    with pytest.raises(error, match=message):
+        credit.check_table(wrong, COLUMNS, labelled=True)
+
+
+@pytest.fixture(scope="module")
+def prepared():
+    """Fitted on a sound table; neither that nor one row of it gives a warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fitted = credit.preparation(COLUMNS).fit(table())
+        assert fitted.transform(table(1)).shape == (1, 4)
+    return fitted
+
+
+def test_the_same_errors_reach_whoever_scores_new_clients(prepared):
+    with pytest.raises(ValueError, match="expected the column 'state'"):
+        prepared.transform(table().drop(columns="state"))
+    with pytest.raises(TypeError, match="'age': expected numbers"):
+        prepared.transform(table(age="old"))
+
+
+# -- what stands for what ------------------------------------------------------------------------
+
+
+def test_a_missing_number_becomes_the_median_of_the_rows_fitted_on(prepared):
+    client = table(1)
+    expected = prepared.transform(client.assign(amount=float(table().amount.median())))
+    with pytest.warns(UserWarning, match=r"missing values in amount \(1\)\. The median"):
+        got = prepared.transform(pd.concat([client.assign(amount=np.nan), table(5)]))[:1]
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+    assert abs(got[0, 0]) < 0.05  # the middle of all ranks
+
+
+def test_missing_and_unseen_categories_count_as_rare_ones(prepared):
+    fitted_on = table(400, state=["a"] * 190 + ["b"] * 190 + ["c"] * 15 + ["d"] * 5)
+    with_rare = credit.preparation(COLUMNS).fit(fitted_on)
+    with pytest.warns(UserWarning, match=r"missing values in state \(1\)"):
+        codes = with_rare.transform(table(4, state=["c", "d", "never seen", None]))[:, 2:]
+    assert codes.tolist() == [[0, 0, 1]] * 4
+    assert with_rare.transform(table(1, state="a"))[:, 2:].tolist() == [[1, 0, 0]]
+    # Where none was rare when fitting, there is no such column.
+    assert prepared.transform(table(1, state=7))[:, 2:].tolist() == [[0, 0]]
+
+
+@pytest.mark.parametrize("code", [1, 1.0, np.int8(1), "1"])
+def test_a_code_is_the_same_in_any_type(prepared, code):
+    assert prepared.transform(table(1, state=[code]))[:, 2:].tolist() == [[0, 1]]
+
+
+def test_columns_in_another_order_and_more_of_them_change_nothing_nor_does_keeping(prepared):
+    expected = prepared.transform(table(9))
+    other = table(9).assign(note="x")[["note", "default", "sex", "state", "age", "amount"]]
+    assert (prepared.transform(other) == expected).all()
+    assert (pickle.loads(pickle.dumps(prepared)).transform(table(9)) == expected).all()
+    assert expected.dtype == np.float32
+
+
+def test_extreme_amounts_stay_in_bounds(prepared):
+    assert prepared.transform(table(2, amount=[-1e12, 1e12]))[:, 0].tolist() == [-3, 3]
+
+
+# -- segments ------------------------------------------------------------------------------------
+
+
+def test_no_client_is_in_two_parts(data):
+    parts = [data.source, data.source_validation, data.train, data.validation, data.test]
+    indices = [index for part in parts for index in part.index]
+    assert len(indices) == len(set(indices)) == 569
+    rates = [part["default"].mean() for part in parts[2:]]
+    assert np.ptp(rates) < 0.02
+
+
+def test_segments_that_share_a_client_or_lack_a_column():
+    with pytest.raises(ValueError, match="expected different clients, got 200 index labels that are in both"):
+        credit.segments(table(), table(), COLUMNS)
+    other = table().set_index(np.arange(1000, 1200))
+    with pytest.raises(ValueError, match="expected the column 'age'"):
+        credit.segments(table(), other.drop(columns="age"), COLUMNS)
+    parts = credit.segments(table(), other, COLUMNS, validation=40, test=60)
+    lengths = [len(part) for part in (parts.source_validation, parts.train, parts.validation, parts.test)]
+    assert lengths == [40, 100, 40, 60]
+
+
+@pytest.mark.usefixtures("full_data")
+def test_the_real_segments():
+    data = credit.load_segments(FULL)
+    target = pd.concat([data.train, data.validation, data.test])
+    assert set(target["EDUCATION"]) == {3}
+    assert len(target) == 4_917
+    assert len(data.source) + len(data.source_validation) == 24_615
+    assert set(data.columns.kept_back) <= set(target)
+    seen = {*data.columns.numbers, *data.columns.categories}
+    assert not seen & {"SEX", "MARRIAGE", "AGE", "EDUCATION", "default"}
+    german = credit.load_german(FULL)
+    assert (len(german), german["default"].sum()) == (1_000, 300)
+    assert set(credit.GERMAN.numbers) | set(credit.GERMAN.categories) <= set(german)
+
+
+# -- methods -------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize("method", credit.METHODS)
+def test_every_method_scores_and_never_asks_the_test_rows(data, method):
+    fitted = credit.fit(data, method, 50)
+    scores = fitted.predict(data.test)
+    assert ((scores >= 0) & (scores <= 1)).all()
+    # Tumours are told apart easily; anything that learned from mixed-up rows would fall behind.
+    assert roc_auc_score(data.test["default"], scores) > 0.85
+    assert fitted.validation == roc_auc_score(data.validation["default"], fitted.predict(data.validation))
+
+
+def test_the_choice_is_made_on_validation(data):
+    upside_down = data.validation.assign(default=1 - data.validation["default"])
+    other = dataclasses.replace(data, validation=upside_down)
+    honest, fooled = (credit.fit(d, "logistic regression", 50) for d in (data, other))
+    assert honest.validation > 0.9
+    assert fooled.validation < 0.2
+    assert honest.choice != fooled.choice
+
+
+def test_of_equal_settings_the_first_wins(data):
+    """Fifty rows make no tree of more than four leaves with twenty rows each, whatever is allowed."""
+    assert credit._boosted(*rows(data), rows=(20,))[1].startswith("4 leaves of 20 rows or more")
+
+
+def rows(data):
+    prepared, few = credit._prepared(data), data.train.iloc[:50]
+    held = prepared.transform(data.validation), data.validation["default"].to_numpy()
+    return prepared.transform(few), few["default"].to_numpy(), held
+
+
+def test_what_is_kept_back_is_not_seen(data):
+    fitted = credit.fit(data, "gradient boosting", 50)
+    other = data.test.assign(SEX=3 - data.test["SEX"], AGE=99)
+    assert (fitted.predict(other) == fitted.predict(data.test)).all()
+
+
+@pytest.mark.usefixtures("short")
+def test_frozen_keeps_the_hidden_layers_and_leaves_the_pretrained_network_alone(data):
+    pretrained = credit._pretrained(data, 0)
+    before = [weight.copy() for weight in pretrained.get_weights()]
+    first = credit.fit(data, "source only", 50).predict(data.test)
+    for method in ("frozen", "fine-tuned", "from scratch"):
+        assert not np.allclose(credit.fit(data, method, 50).predict(data.test), first)
+    for old, new in zip(before, pretrained.get_weights(), strict=True):
+        assert (old == new).all()
+    assert (credit.fit(data, "source only", 20).predict(data.test) == first).all()
+
+
+@pytest.mark.usefixtures("short")
+def test_a_method_repeats_itself_whatever_ran_before(data):
+    once = credit.fit(data, "from scratch", 20).predict(data.test)
+    credit.fit(data, "fine-tuned", 50, seed=1)
+    assert (credit.fit(data, "from scratch", 20).predict(data.test) == once).all()
+    for method in ("from scratch", "logistic regression"):  # the seed draws the rows, too
+        one, other = (credit.fit(data, method, 20, seed=seed).predict(data.test) for seed in (0, 1))
+        assert (one != other).any()
+
+
+def test_unknown_methods(data):
+    with pytest.raises(LookupError, match=r"unknown method 'frozn'.*did you mean 'frozen'"):
+        credit.fit(data, "frozn", 50)
+
+
+def test_the_table_is_complete_and_in_the_full_edition_alone():
+    rows = page.measured("applications")[list(credit.STUDY.keys)].itertuples(index=False, name=None)
+    assert not set(credit.STUDY.grid(FULL)) - set(rows)
+    assert list(credit.STUDY.grid(POCKET)) == []
+
+
+# -- figures -------------------------------------------------------------------------------------
+
+
+def test_costs():
+    labels, flagged = [1, 1, 1, 0, 0], [0, 0, 1, 1, 0]
+    assert credit.cost(labels, flagged) == pytest.approx((5 + 5 + 1) / 5)
+    assert credit.cost(labels, flagged, miss=1, alarm=10) == pytest.approx((1 + 1 + 10) / 5)
+    with pytest.raises(ValueError, match="one each for every client, got 5, 2 and 5"):
+        credit.cost(labels, [1, 0])
+
+
+def test_groups():
+    labels = np.array([1, 1, 1, 1, 0, 0, 0, 0, 0, 0])
+    flagged = np.array([1, 1, 1, 0, 1, 0, 0, 0, 0, 1])
+    by = pd.Series(["a"] * 8 + ["b"] * 2)
+    found = credit.groups(labels, flagged, by)
+    assert found.loc["a", ["clients", "defaults", "flagged", "sensitivity"]].tolist() == [8, 0.5, 0.5, 0.75]
+    assert found.loc["a", "sensitivity_low"] < 0.75 < found.loc["a", "sensitivity_high"]
+    assert found.loc["b", ["clients", "flagged"]].tolist() == [2, 0.5]
+    assert np.isnan(found.loc["b", "sensitivity"])
+    turned = by.astype(pd.CategoricalDtype(["b", "never", "a"]))
+    assert credit.groups(labels, flagged, turned).index.tolist() == ["b", "a"]
+    with pytest.raises(ValueError, match="one each for every client, got 10, 10 and 9"):
+        credit.groups(labels, flagged, by[:9])

@@ -1,0 +1,138 @@
+"""The learning curve: where training from scratch catches up, and what a row is made of."""
+
+import pandas as pd
+import pytest
+
+from tlhelpers import page, studies
+from tlhelpers.studies import curve
+
+POCKET = page.Edition("pocket", "digits", "mobilenet_v2_glyphs", "a test")
+
+
+def rows(points, seeds=3):
+    """A table: {labels: {method: accuracy}}; seeds lie 0.001 apart, every second method the other way."""
+    return pd.DataFrame(
+        [
+            {
+                "method": method,
+                "labels": labels,
+                "seed": seed,
+                "validation_accuracy": accuracy,
+                "test_accuracy": accuracy + 0.001 * (seed - 1) * (-1) ** curve.METHODS["full"].index(method),
+            }
+            for labels, accuracies in points.items()
+            for method, accuracy in accuracies.items()
+            for seed in range(seeds)
+        ]
+    )
+
+
+def both(transfer, scratch):
+    return {"frozen": transfer, "network from scratch": scratch}
+
+
+@pytest.mark.parametrize(
+    ("points", "level", "ahead"),
+    [
+        ({10: both(0.6, 0.4), 100: both(0.9, 0.8)}, None, None),
+        ({10: both(0.6, 0.4), 100: both(0.9, 0.95)}, 100, 100),
+        # A tie that does not last is none: at 1,000 transfer is clearly better again.
+        ({10: both(0.6, 0.6), 100: both(0.9, 0.95), 1000: both(0.97, 0.9)}, None, None),
+        # Within the interval, but the mean is lower.
+        ({10: both(0.6, 0.4), 100: both(0.9, 0.899), 1000: both(0.95, 0.96)}, 100, 1000),
+    ],
+)
+def test_where_scratch_catches_up(points, level, ahead):
+    table = rows(points)
+    table.loc[table.method == "frozen", "test_accuracy"] += 0.002 * (table.seed - 1)
+    found = curve.catches_up(curve.gains(table))
+    assert (found.level, found.ahead) == (level, ahead)
+
+
+def test_the_best_of_a_kind_is_chosen_on_validation():
+    table = rows({100: {"frozen": 0.9, "raw pixels": 0.7, "convnet from scratch": 0.8}})
+    # The test set says otherwise; it must not be asked.
+    table.loc[table.method == "raw pixels", "test_accuracy"] = 0.99
+    assert curve.gains(table).scratch.tolist() == ["convnet from scratch"]
+    assert curve.gains(table, transfer=["raw pixels"]).scratch.tolist() == ["frozen"]
+
+
+def test_the_interval_is_students_over_paired_seeds():
+    table = rows({100: both(0.9, 0.8)})
+    found = curve.gains(table).iloc[0]
+    assert found.gain == pytest.approx(0.1)
+    assert found.high == pytest.approx(found.low)  # both methods move alike here, so the pairs do not differ
+    table.loc[table.method == "frozen", "test_accuracy"] = [0.9, 0.91, 0.92]
+    table.loc[table.method == "network from scratch", "test_accuracy"] = 0.8
+    found = curve.gains(table).iloc[0]
+    assert found.high - found.gain == pytest.approx(4.303 * 0.01 / 3**0.5, rel=1e-3)
+
+
+def test_numbers_of_labels_without_every_method_and_seed_are_left_out():
+    table = rows({10: both(0.6, 0.7), 100: both(0.9, 0.8)})
+    table = table.drop(table[(table.labels == 100) & (table.method == "frozen")].index[:1])
+    assert curve.gains(table).labels.tolist() == [10]
+    with pytest.raises(ValueError, match=r"expected a number of labels .* got none"):
+        curve.gains(table[table.labels == 100])
+
+
+@pytest.mark.parametrize(
+    ("method", "rate", "error", "message"),
+    [
+        ("frozn", None, LookupError, "unknown method of the pocket edition 'frozn'"),
+        ("fine-tuned", 0.001, LookupError, "unknown method of the pocket edition 'fine-tuned'"),
+        ("convnet from scratch", None, ValueError, "expected one of .*, got None"),
+        ("raw pixels", 0.1, ValueError, "rate of 'raw pixels': expected None.*, got 0.1"),
+    ],
+)
+def test_unknown_words_say_so(method, rate, error, message):
+    with pytest.raises(error, match=message):
+        curve.point(POCKET, method, 100, rate=rate)
+
+
+def test_a_measured_point_comes_out_again():
+    """Those that train nothing, to the last digit of the table; none of them rests on chance."""
+    table = page.measured("curve").query("edition == 'pocket' and labels == 100 and seed == 1")
+    for row in table[table.method != "convnet from scratch"].itertuples():
+        found = curve.point(POCKET, row.method, 100, seed=1)
+        assert found["choice"] == row.choice
+        assert found["validation_accuracy"] == pytest.approx(row.validation_accuracy, abs=1e-6)
+        assert found["test_accuracy"] == pytest.approx(row.test_accuracy, abs=1e-6)
+    again = studies.check_one(curve.STUDY, edition=POCKET, which=0).iloc[0]
+    assert abs(again.now - again.then) <= again.allowed
+
+
+def test_seed_0_tries_the_rates_where_they_are_tuned(monkeypatch):
+    asked = []
+
+    def point(edition, method, labels, *, seed, rate):
+        asked.append((labels, seed, rate))
+        return {"validation_accuracy": {None: 0.5}.get(rate, 0.9 if rate == 0.016 else 0.8), "seed": seed}
+
+    monkeypatch.setattr(curve, "point", point)
+    curve._tried.cache_clear()
+    row = curve.STUDY.row(POCKET, "convnet from scratch", 30, 2)
+    tuned = [(100, 0, rate) for rate in curve.RATES["convnet from scratch"]]
+    assert asked == [*tuned, (30, 2, 0.016)]
+    assert row["learning_rate"] == 0.016
+    assert row["tried"] == "100 labels: 0.001: 0.8000; 0.004: 0.8000; 0.016: 0.9000; 0.064: 0.8000"
+    # What was tried is not trained a second time, and many labels have rates of their own.
+    assert curve.STUDY.row(POCKET, "convnet from scratch", 100, 0)["seed"] == 0
+    assert len(asked) == 5
+    assert curve.STUDY.row(POCKET, "convnet from scratch", 900, 1)["tried"].startswith("900 labels")
+    assert curve.STUDY.row(POCKET, "raw pixels", 30, 2) == {
+        "learning_rate": None,
+        "validation_accuracy": 0.5,
+        "seed": 2,
+        "tried": "",
+    }
+    assert len(set(curve.STUDY.grid(POCKET))) == 3 * 5 * 3
+    curve._tried.cache_clear()
+
+
+def test_every_trained_method_stops_by_the_same_rule_and_repeats_itself():
+    found = [curve.point(POCKET, "convnet from scratch", 10, seed=0, rate=0.004) for _ in range(2)]
+    best = int(found[0]["choice"].removeprefix("epoch "))
+    assert found[0]["epochs"] == min(best + curve.PATIENCE, curve.MOST_EPOCHS)
+    # The second starts from a network that the first has trained; nothing of that may be left.
+    assert found[0]["test_accuracy"] == found[1]["test_accuracy"]

@@ -1,0 +1,177 @@
+"""Flowers: choices are made on validation, depth and rate are the advice's, every photo is credited."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import tlhelpers as tl
+from tlhelpers import datasets, page
+from tlhelpers.studies import flowers
+
+FULL = page.Edition("full", "mnist", "mobilenet_v2_imagenet", "a test")
+POCKET = page.Edition("pocket", "digits", "mobilenet_v2_glyphs", "a test")
+NAMES = ("daisy", "dandelion", "roses", "sunflowers", "tulips")
+ROW = ["value", "validation", "choice", "cpu_seconds"]
+
+
+@pytest.fixture(autouse=True)
+def _pocket(monkeypatch):
+    monkeypatch.setenv("TLHELPERS_EDITION", "pocket")
+
+
+def part(number, start):
+    """Photos of one colour each, which says the class."""
+    labels = np.arange(number) % 5
+    images = np.broadcast_to((50 * labels).astype(np.uint8)[:, None, None, None], (number, 2, 2, 3))
+    return datasets.Split(images, labels, np.arange(start, start + number))
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Stand in for the flowers, as many as there are for training."""
+    parts = [part(650, 0), part(20, 650), part(15, 670)]
+    data = datasets.Dataset("flowers", *parts, class_names=NAMES, licence="none", source="a test")
+    monkeypatch.setattr(flowers, "load", lambda edition: data)
+    return data
+
+
+def test_the_grid_is_the_full_editions():
+    assert list(flowers.STUDY.grid(POCKET)) == []
+    rows = list(flowers.STUDY.grid(FULL))
+    assert (len(rows), rows[0], rows[-1]) == (
+        36,
+        ("flowers", "frozen", 50, 0),
+        ("flowers", "from scratch", 650, 2),
+    )
+    table = page.measured("applications").query("domain == 'flowers' and edition == 'full'")
+    assert {*table[["domain", "method", "labels", "seed"]].itertuples(index=False, name=None)} == {*rows}
+    assert not table.query(flowers.STUDY.where).method.eq("from scratch").any()
+
+
+def test_the_stand_in_has_both_photos_in_each_part():
+    data = flowers.load(POCKET)
+    assert data.class_names == ("temple", "flower")
+    assert [len(p) for p in (data.train, data.validation, data.test)] == [50, 30, 20]
+    assert all(set(p.labels) == {0, 1} for p in (data.train, data.validation, data.test))
+    assert (flowers.load(POCKET).train.images == data.train.images).all()
+
+
+def test_parts_of_the_stand_in_do_not_overlap(monkeypatch):
+    def columns(path, *, size):
+        """A photo that says in each pixel how far to the right it lies."""
+        return np.broadcast_to((np.arange(size) // 2).astype(np.uint8)[:, None], (size, size, 3))
+
+    monkeypatch.setattr(flowers.images, "read_image", columns)
+    data = flowers.load(POCKET)
+    train, validation, test = (p.images for p in (data.train, data.validation, data.test))
+    assert train.max() < validation.min()
+    assert validation.max() < test.min()
+
+
+def test_the_sample_photos_are_credited():
+    line = flowers.credit_line(flowers.load(POCKET), [3])
+    assert line == flowers.credit_line()
+    for word in ("[danielbuechele](", "[vultilion](", "creativecommons.org/licenses/by/2.0", "cropped"):
+        assert word in line
+
+
+def test_every_author_is_linked_once_and_names_keep_out_of_markdown(small, monkeypatch):
+    photos = flowers.photos()
+    assert (len(photos), set(photos.licence)) == (1000, {"CC BY 2.0"})
+    photos.loc[1, "author"] = "a_b [c] *d*"
+    monkeypatch.setattr(flowers, "photos", lambda: photos)
+    first, second, licence, change = (
+        flowers.credit_line(small, [1, 0, 1]).replace("; ", ", ", 1).split(", ", 3)
+    )
+    assert first == rf"Photos: [a\_b \[c\] \*d\*]({photos.url[1]})"
+    assert second == f"[{photos.author[0]}]({photos.url[0]})"
+    assert f"{licence}, {change}".startswith("[CC BY 2.0](")
+    assert change.endswith("resized to 160x160.")
+    assert flowers.credit_line(small, []) == ""
+    with pytest.raises(KeyError, match="1000"):
+        flowers.credit_line(small, [3, 1000])
+
+
+def test_layer_and_penalty_are_chosen_on_validation(small, monkeypatch):
+    """Only the second layer tells the classes apart on validation; on test only the third does."""
+    asked = iter(("train", "validation", "test"))
+
+    def predict(images, verbose):
+        labels, now = images[:, 0, 0, 0] // 50, next(asked)
+        useful = {1: ("train", "validation"), 2: ("train", "test")}
+        return [
+            np.eye(5)[labels] if now in useful.get(place, ()) else np.zeros((len(labels), 5))
+            for place in range(len(flowers.CUTS))
+        ]
+
+    monkeypatch.setattr(flowers, "_extractor", lambda *_, **options: SimpleNamespace(predict=predict))
+    found = flowers.measure("frozen", 40, seed=0)
+    assert found["choice"] == f"{flowers.CUTS[1]}, penalty 0.01"
+    assert (found["validation"], found["value"]) == (1.0, pytest.approx(0.2))
+    assert list(found) == ROW
+
+
+def test_fine_tuning_does_as_the_advice_and_the_ladder_say(small, monkeypatch):
+    asked = {}
+
+    def train(network, few, others, **how):
+        asked[len(few)] = (network, how)
+        right, wrong = (np.eye(5)[(part.labels + n) % 5] for n, part in enumerate(others))
+        return [right, wrong]
+
+    monkeypatch.setattr(flowers, "classic_network", lambda *settings: settings)
+    monkeypatch.setattr(flowers, "train_classic", train)
+    for labels in flowers.SIZES:
+        advice = tl.recommend_strategy(n_examples=labels, n_classes=5, similarity="similar")
+        found = flowers.measure("fine-tuned", labels, seed=2)
+        assert (found["validation"], found["value"]) == (1.0, 0.0)
+        assert found["choice"] == f"{advice.depth}, rate {advice.learning_rate:g}"
+        network, how = asked[labels]
+        assert network == ("mobilenet_v2_glyphs", (2, 2, 3), 32, 5, advice.train_from)
+        assert (how["rate"], how["seed"]) == (advice.learning_rate, 2)
+    assert (asked[50][1]["epochs"], asked[50][1]["batch_size"]) == (30, 16)
+    assert (asked[650][1]["epochs"], asked[650][1]["batch_size"]) == (6, 32)
+    steps = [how["epochs"] * labels / how["batch_size"] for labels, (_, how) in asked.items()]
+    assert max(steps) < 1.4 * min(steps)
+    row = pd.Series({"method": "fine-tuned", "labels": 50, "seed": 2})
+    assert flowers.STUDY.again(POCKET, row) == (0.0, len(small.test))
+
+
+def test_the_rate_from_scratch_is_the_better_one_on_validation_with_seed_0(small, monkeypatch):
+    asked = []
+
+    def run(data, few, seed, rate):
+        asked.append((len(few), seed))
+        good = rate == flowers.RATES[len(few) < 100]
+        return "", data.validation.labels + (not good), data.test.labels + good
+
+    monkeypatch.setattr(flowers, "_from_scratch", run)
+    rates = [flowers._kept_rate.__wrapped__(labels) for labels in flowers.SIZES]
+    assert rates == [flowers.RATES[1]] * 2 + [flowers.RATES[0]] * 2
+    assert set(asked) == {(50, 0), (650, 0)}
+
+
+def test_from_scratch_follows_the_seed_alone(monkeypatch):
+    monkeypatch.setattr(flowers, "STOPPING", {**flowers.STOPPING, "steps": 2, "epochs": 3})
+    monkeypatch.setattr(flowers, "_kept_rate", lambda labels: 0.001)
+    first, other, again = (flowers.measure("from scratch", 40, seed=seed) for seed in (0, 1, 0))
+    flowers._untrained.cache_clear()
+    fresh = flowers.measure("from scratch", 40, seed=0)
+    assert list(first) == ROW
+    assert first["choice"].endswith(" of 3, rate 0.001")
+    for row in (first, other, again, fresh):
+        row.pop("cpu_seconds")
+    assert first == again == fresh != other
+
+
+def test_a_row_of_the_table_comes_out_again(full_data, monkeypatch):
+    monkeypatch.setenv("TLHELPERS_EDITION", "full")
+    table = page.measured("applications").query("domain == 'flowers' and method == 'frozen' and labels == 50")
+    row = table[table.seed == 0].iloc[0]
+    value, examples = flowers.STUDY.again(page.current(), row)
+    assert (round(value, 6), examples) == (row.value, 200)
+    author = flowers.photos().author
+    data = flowers.load(page.current())
+    assert pd.Series(author[data.test.indices]).isin(author[data.train.indices]).sum() == 85

@@ -1,0 +1,245 @@
+"""Recipes: the article's two phases, kept by content, and handed over only when they are the recipe."""
+
+import keras
+import numpy as np
+import pytest
+
+import tlhelpers as tl
+from tlhelpers import page
+from tlhelpers.studies import recipes
+
+POCKET = page.Edition("pocket", "digits", "mobilenet_v2_glyphs", "a test")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("TLHELPERS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TLHELPERS_EDITION", "pocket")
+
+
+@pytest.fixture(autouse=True)
+def _few_digits(monkeypatch):
+    """A tenth of the digits: the code is the same, the time is not."""
+    whole = tl.datasets.load_dataset
+    monkeypatch.setattr(recipes.datasets, "load_dataset", lambda name: whole(name, limit=96))
+
+
+def weights(model: keras.Model) -> list[np.ndarray]:
+    return [keras.ops.convert_to_numpy(weight).copy() for weight in model.weights]
+
+
+def same(one: keras.Model, other: keras.Model) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(weights(one), weights(other), strict=True))
+
+
+def fit_by_hand(model, *, at="pool", epochs=recipes.HEAD_EPOCHS, learning_rate=0.001, times=1, after=None):
+    """Train as a chapter does, in a chapter's lines, and hand the result over; gives whether it was kept."""
+    data = recipes.datasets.load_dataset("digits")
+    prefix, suffix = tl.split(model, at=at)
+    train, validation = (tl.precompute(prefix, part.images) for part in (data.train, data.validation))
+    suffix.compile(
+        keras.optimizers.Adam(learning_rate), "sparse_categorical_crossentropy", metrics=["accuracy"]
+    )
+    keras.utils.set_random_seed(0)
+    held_out = (validation, data.validation.labels)
+    for _ in range(times):
+        history = suffix.fit(train, data.train.labels, validation_data=held_out, epochs=epochs, verbose=0)
+    if after:
+        after(model)
+    return recipes.keep(model, suffix, history, edition=POCKET)
+
+
+@pytest.fixture
+def no_training(monkeypatch):
+    """Call it, and whoever trains after that fails."""
+    return lambda: monkeypatch.setattr(keras.Model, "fit", lambda *a, **k: pytest.fail("trained again"))
+
+
+def test_the_head_trains_and_the_backbone_does_not():
+    start = recipes.article_model(POCKET)
+    trained = recipes.article_head(POCKET)
+    assert list(trained.history.epoch) == list(range(1, 11))
+    assert trained.history.loss.iloc[-1] < trained.history.loss.iloc[0]
+    assert same(start.get_layer("backbone"), trained.model.get_layer("backbone"))
+    assert not same(start.get_layer("head"), trained.model.get_layer("head"))
+
+
+def test_the_second_call_reads_and_a_seed_is_another_run(no_training):
+    first = recipes.article_head(POCKET)
+    other_seed = recipes.article_head(POCKET, seed=1)
+    no_training()
+    again = recipes.article_head(POCKET)
+    assert same(first.model, again.model)
+    np.testing.assert_allclose(first.history.loss, again.history.loss, rtol=1e-9)
+    assert not same(first.model, other_seed.model)
+
+
+def test_fine_tuning_changes_the_top_and_leaves_the_rest():
+    head = recipes.article_head(POCKET).model.get_layer("backbone")
+    tuned = recipes.article_fine_tuned(POCKET, train_from=151)
+    backbone = tuned.model.get_layer("backbone")
+    assert list(tuned.history.epoch) == list(range(11, 16))
+    changed = [
+        position
+        for position, (old, new) in enumerate(zip(head.layers, backbone.layers, strict=True))
+        if not all(np.array_equal(a, b) for a, b in zip(weights(old), weights(new), strict=True))
+    ]
+    # Convolution and BatchNorm; the last layer, an activation, has no weights.
+    assert changed == [151, 152]
+    assert [layer.trainable for layer in backbone.layers[149:]] == [False, False, True, True, True]
+
+
+def test_the_cut_lies_before_what_trains():
+    model = recipes.article_model(POCKET)
+    assert recipes.last_cut_before(model, 100) == "block_10_project_BN"
+    assert recipes.last_cut_before(model, 151) == "block_16_project_BN"
+    assert recipes.last_cut_before(model, 0) == "three_channels"
+
+
+def test_what_was_run_as_the_recipe_says_is_kept_for_the_chapters_after_it(no_training):
+    head = recipes.article_model(POCKET)
+    assert fit_by_hand(head)
+    tuned = recipes.article_head(POCKET).model
+    tl.freeze(tuned.get_layer("backbone"), train_from=100, batch_norm="train")
+    assert fit_by_hand(tuned, at="block_10_project_BN", epochs=recipes.FINE_TUNE_EPOCHS)
+    no_training()
+    assert same(recipes.article_head(POCKET).model, head)
+    assert same(recipes.article_fine_tuned(POCKET).model, tuned)
+
+
+def move_an_average(model):
+    average = model.get_layer("backbone").layers[2].moving_mean
+    average.assign(average + 1e-3)
+
+
+def scale_otherwise(model):
+    model.get_layer("prepare").get_layer("scale").scale = 1 / 127.5
+
+
+@pytest.mark.parametrize(
+    ("before", "how", "after", "message"),
+    [
+        (None, {"epochs": 2}, None, "epochs (recipe 10, here 2)"),
+        (None, {"learning_rate": 0.01}, None, "optimizer"),
+        (None, {"times": 2}, None, "steps (recipe 30, here 60)"),
+        (None, {}, move_an_average, "frozen weights"),
+        (scale_otherwise, {}, None, "layers"),
+    ],
+)
+def test_what_was_run_otherwise_is_not_kept(before, how, after, message, capsys, tmp_path):
+    model = recipes.article_model(POCKET)
+    if before:
+        before(model)
+    assert not fit_by_hand(model, after=after, **how)
+    assert message in capsys.readouterr().out
+    assert not list((tmp_path / "cache").glob("recipes/*"))
+
+
+def test_an_index_beyond_the_backbone_is_refused_before_anything_trains(monkeypatch):
+    monkeypatch.setattr(keras.Model, "fit", lambda *a, **k: pytest.fail("trained"))
+    for beyond in (154, -1):
+        with pytest.raises(ValueError, match="train_from: expected an index into 154 backbone layers"):
+            recipes.article_fine_tuned(POCKET, train_from=beyond)
+
+
+def test_our_classifier_is_what_its_lines_give(no_training):
+    """As the chapter "Go beyond the article" has them."""
+    data = recipes.datasets.load_dataset("digits")
+    model = recipes.our_model(POCKET)
+    prefix, suffix = tl.split(model, at="block_2_add")
+    images, labels = recipes.augmented(data.train.images, data.train.labels)
+    recipes.compile_as_ours(suffix, steps=20 * -(-len(images) // 128))
+    keras.utils.set_random_seed(0)
+    with tl.unchanged(model):
+        suffix.fit(tl.precompute(prefix, images), labels, batch_size=128, epochs=20, verbose=0)
+    trained = recipes.our_classifier(POCKET)
+    assert same(trained.model, model)
+    assert len(trained.history) == 20
+    assert trained.history.accuracy.iloc[-1] > 0.9
+    no_training()
+    assert same(recipes.our_classifier(POCKET).model, model)
+
+
+def test_our_model_trains_its_middle_and_ends_early():
+    backbone = recipes.our_model(POCKET).get_layer("backbone")
+    trains = [layer.name for layer in backbone.layers if layer.trainable]
+    assert (trains[0], trains[-1]) == ("block_3_expand", "block_9_add")
+    momenta = {layer.momentum for layer in backbone.layers if hasattr(layer, "momentum")}
+    assert momenta == {0.95}
+
+
+def test_copies_are_new_small_changes_and_a_seed_repeats_them():
+    data = recipes.datasets.load_dataset("digits").train
+    images, labels = recipes.augmented(data.images, data.labels, copies=2, seed=3)
+    originals, first, second = np.split(images.astype("float32"), 3)
+    np.testing.assert_array_equal(originals, data.images)
+    np.testing.assert_array_equal(labels, np.tile(data.labels, 3))
+    untouched, _ = recipes.augmented(data.images / 255, data.labels, copies=0)
+    np.testing.assert_array_equal(untouched, data.images / 255)
+    # Each copy is closer to its own original than to the next digit, differs from it and from the other.
+    for copy in (first, second):
+        own = np.abs(copy - originals).mean(axis=(1, 2))
+        other = np.abs(copy - np.roll(originals, 1, axis=0)).mean(axis=(1, 2))
+        assert (own > 0).all()
+        assert (own < other).mean() > 0.9
+    assert (first != second).any(axis=(1, 2)).all()
+    again, _ = recipes.augmented(data.images, data.labels, copies=2, seed=3)
+    np.testing.assert_array_equal(again, images)
+    other_seed, _ = recipes.augmented(data.images, data.labels, copies=2, seed=4)
+    assert (other_seed != images).any()
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "copies", "message"),
+    [
+        (np.zeros((3, 8, 8, 1)), np.zeros(3), 1, r"images: expected \(n, height, width\)"),
+        (np.zeros((0, 8, 8)), np.zeros(0), 1, "n of at least 1"),
+        (np.zeros((3, 8, 8)), np.zeros(2), 1, "labels: expected one for each of 3 images"),
+        (np.zeros((3, 8, 8)), np.zeros(3), -1, "copies: expected 0 or more, got -1"),
+    ],
+)
+def test_images_that_cannot_be_copied_are_refused(images, labels, copies, message):
+    with pytest.raises(ValueError, match=message):
+        recipes.augmented(images, labels, copies=copies)
+
+
+def test_too_few_steps_or_digits_for_our_recipe_are_refused():
+    with pytest.raises(ValueError, match="steps: expected 10 or more, got 9"):
+        recipes.compile_as_ours(recipes.our_model(POCKET), steps=9)
+    with pytest.raises(ValueError, match="limit: expected 128 digits or more, got 100"):
+        recipes.our_classifier(POCKET, limit=100)
+
+
+def test_the_learning_rate_warms_up_and_then_goes_down():
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(10, activation="softmax")])
+    recipes.compile_as_ours(model, steps=100)
+    for step, rate in ((0, 0), (5, 0.001), (10, 0.002), (55, 0.001), (100, 0)):
+        model.optimizer.iterations.assign(step)
+        assert float(model.optimizer.learning_rate) == pytest.approx(rate, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "compile_as", [recipes.compile_as_article, lambda model: recipes.compile_as_ours(model, steps=20)]
+)
+def test_the_training_step_is_traced_once(compile_as, monkeypatch):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(10, activation="softmax")])
+    compile_as(model)
+    traced = []
+    step = model.train_step
+    monkeypatch.setattr(model, "train_step", lambda data: traced.append(1) or step(data))
+    model.fit(np.ones((8, 4)), np.zeros(8), verbose=0)
+    assert traced == [1]
+
+
+def test_a_classic_network_starts_anew_at_each_training():
+    data = recipes.datasets.load_dataset("digits")
+    network = recipes.classic_network("mobilenet_v2_glyphs", (8, 8), 32, 10, "block_16_project")
+    how = {"rate": 0.01, "epochs": 2, "batch_size": 32}
+    found = [
+        recipes.train_classic(network, data.train, [data.test], seed=seed, **how)[0] for seed in (0, 1, 0)
+    ]
+    np.testing.assert_array_equal(found[0], found[2])
+    assert (found[0] != found[1]).any()
+    np.testing.assert_allclose(found[0].sum(axis=1), 1, rtol=1e-5)
+    trains = {weight.path.split("/")[0] for weight in network.suffix.trainable_weights}
+    assert trains == {"block_16_project", "Conv_1", "head"}  # BatchNorm is frozen

@@ -1,0 +1,191 @@
+"""What all studies share: exact draws, choices by validation, networks that begin again."""
+
+import keras
+import numpy as np
+import pytest
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+
+import tlhelpers as tl
+from tlhelpers.studies import skeleton
+
+LABELS = np.array([1, 0, 2, 0, 1, 2, 2, 0, 1, 0, 2, 1, 0, 1, 2, 0, 2, 1])
+
+
+def test_a_draw_is_the_one_that_the_tables_were_measured_with():
+    """Every table rests on these positions: another rule, as good as this one, would be another table."""
+    assert skeleton.balanced(LABELS, 9, seed=0).tolist() == [9, 7, 15, 13, 17, 4, 10, 6, 2]
+    assert skeleton.balanced(LABELS, 6, seed=1).tolist() == [12, 1, 8, 11, 5, 16]
+    labels = np.repeat([0, 1, 2], [50, 30, 20])
+    drawn = skeleton.in_proportion(labels, 10, seed=0)
+    assert drawn.tolist() == [2, 97, 76, 10, 11, 89, 75, 73, 28, 41]
+    assert np.bincount(labels[drawn]).tolist() == [5, 3, 2]
+    assert skeleton.in_proportion(labels, 10, seed=1).tolist() == [27, 60, 35, 38, 95, 40, 85, 69, 2, 70]
+    assert skeleton.in_proportion(labels, 100, seed=0).tolist() == list(range(100))
+
+
+@pytest.mark.parametrize("number", [0, 4, -3, 21])
+def test_a_balanced_draw_that_cannot_be_is_refused(number):
+    with pytest.raises(ValueError, match=rf"multiple of 3 classes, from 3 to 18 .* got {number}"):
+        skeleton.balanced(LABELS, number, seed=0)
+
+
+def test_examples_are_drawn_by_the_rule_and_the_seed():
+    train = tl.load_dataset("digits").train
+    by_rule = {
+        rule: skeleton.draw(train, 50, seed=3, rule=rule)
+        for rule in (skeleton.balanced, skeleton.in_proportion)
+    }
+    for rule, few in by_rule.items():
+        kept = rule(train.labels, 50, seed=3)
+        np.testing.assert_array_equal(few.images, train.images[kept])
+        np.testing.assert_array_equal(few.labels, train.labels[kept])
+    assert (skeleton.draw(train, 50, seed=3).indices == by_rule[skeleton.balanced].indices).all()
+
+
+def test_the_first_of_the_best_is_chosen():
+    tried = {0.001: 0.8, 0.01: 0.9, 0.1: 0.9}
+    assert skeleton.best(tried) == 0.01
+    assert skeleton.in_words(tried) == "0.001: 0.8000; 0.01: 0.9000; 0.1: 0.9000"
+
+
+def noisy(seed, n, *, gain):
+    """Features (n, 2, 3) and two classes that they part the better, the larger the gain."""
+    labels = np.arange(n) % 2
+    return np.random.default_rng(seed).normal(size=(n, 2, 3)) + gain * labels[:, None, None], labels
+
+
+def regression(width):
+    return LogisticRegression()
+
+
+def test_a_search_is_fitted_to_train_and_chooses_by_validation():
+    asked = []
+
+    def grid(width):
+        asked.append(width)
+        return {"C": [1e-6, 1.0]}
+
+    clear, labels = noisy(0, 30, gain=2)
+    noise, _ = noisy(1, 30, gain=0)
+    held, held_labels = noisy(2, 20, gain=2)
+    other, _ = noisy(3, 20, gain=0)
+    found = skeleton.search(
+        regression,
+        grid,
+        {"noise": noise, "clear": clear},
+        labels,
+        {"noise": other, "clear": held},
+        held_labels,
+    )
+    assert asked == [6, 6]
+    assert found.features == "clear"
+    alone = LogisticRegression(C=found.settings["C"]).fit(clear.reshape(30, 6), labels)
+    np.testing.assert_array_equal(found.classifier.coef_, alone.coef_)
+    assert found.score == alone.score(held.reshape(20, 6), held_labels)
+    # Turned round, validation is got wrong. What was fitted to it would know better.
+    wrong = skeleton.search(regression, grid, {"x": clear}, labels, {"x": held}, 1 - held_labels)
+    assert wrong.score <= 0.5
+    by_loss = skeleton.search(
+        regression, grid, {"x": clear}, labels, {"x": held}, held_labels, scoring="neg_log_loss"
+    )
+    assert by_loss.settings == {"C": 1.0}
+    assert by_loss.score < 0
+
+
+def test_a_search_keeps_the_first_of_equals_and_takes_texts():
+    texts, labels = np.array(["good film", "bad film"] * 5, object), np.array([1, 0] * 5)
+
+    def classifier(width):
+        assert width == 1
+        return make_pipeline(CountVectorizer(), LogisticRegression())
+
+    grid = {"logisticregression__C": [0.5, 0.1, 1.0]}
+    twice = {"a": texts, "b": texts}
+    found = skeleton.search(classifier, lambda width: grid, twice, labels, twice, labels)
+    assert (found.features, found.settings, found.score) == ("a", {"logisticregression__C": 0.5}, 1.0)
+
+
+def small():
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Dense(4, name="first"), keras.layers.Dropout(0.5, seed=0, name="dropout")]
+    model = keras.Sequential(
+        [keras.Input((3,)), *layers, keras.layers.Dense(2, activation="softmax", name="head")]
+    )
+    model.compile(keras.optimizers.Adam(0.1), "sparse_categorical_crossentropy")
+    return model
+
+
+def data(n=8):
+    return np.random.default_rng(0).normal(size=(n, 3)).astype("float32"), np.arange(n) % 2
+
+
+def test_a_network_that_is_set_back_has_seen_nothing():
+    model = small()
+    model.optimizer.build(model.trainable_variables)
+    network = skeleton.Network(keras.Sequential([keras.Input((3,))]), model, model.get_weights())
+    runs = []
+    for seed, rate in ((0, 0.1), (1, 0.1), (0, 0.05), (0, 0.1)):
+        network.reset(rate, seed)
+        head = model.get_layer("head").get_weights()
+        assert (head[1] == 0).all()
+        np.testing.assert_array_equal(model.get_layer("first").get_weights()[0], network.weights[0])
+        skeleton.fit_with_cosine(model, *data(), rate=rate, epochs=2, batch_size=4, seed=seed)
+        runs.append([head[0], *model.get_weights()])
+    first, other_seed, other_rate, again = runs
+    assert all((a == b).all() for a, b in zip(first, again, strict=True))
+    assert (first[0] != other_seed[0]).any()
+    assert (first[0] == other_rate[0]).all()
+    assert (first[1] != other_rate[1]).any()
+
+
+def test_forgetting_gives_weights_dropout_optimiser_and_rate():
+    model = small()
+    weights = model.get_weights()
+    model.fit(*data(), verbose=0)
+    skeleton.forget(model, weights, rate=0.25, seed=7)
+    state = model.get_layer("dropout").seed_generator.state
+    assert state.numpy().tolist() == [7, 0]
+    kept = [w.numpy() for w in model.weights if w is not state]
+    before = [w for w in weights if w.dtype != np.uint32]
+    assert all((a == b).all() for a, b in zip(kept, before, strict=True))
+    assert float(model.optimizer.learning_rate) == 0.25
+    others = [v for v in model.optimizer.variables if v is not model.optimizer._learning_rate]
+    assert all((v.numpy() == 0).all() for v in others)
+
+
+def test_the_rate_follows_a_cosine_to_zero():
+    model, seen = small(), []
+    watch = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: seen.append(float(model.optimizer.learning_rate))
+    )
+    skeleton.fit_with_cosine(model, *data(), rate=0.2, epochs=4, batch_size=4, seed=0, callbacks=[watch])
+    assert seen == pytest.approx([0.2, 0.1 * (1 + 0.5**0.5), 0.1, 0.1 * (1 - 0.5**0.5)])
+
+
+def test_the_seed_orders_the_batches():
+    model, found = small(), []
+    weights = model.get_weights()
+    for seed in (0, 1, 0):
+        skeleton.forget(model, weights, rate=0.1, seed=0)
+        skeleton.fit_with_cosine(model, *data(), rate=0.1, epochs=1, batch_size=2, seed=seed)
+        found.append(model.get_layer("head").get_weights()[0])
+    assert (found[0] == found[2]).all()
+    assert (found[0] != found[1]).any()
+
+
+def test_few_examples_are_shown_several_times_and_the_best_epoch_stays():
+    model = small()
+    model.optimizer.learning_rate = 1.0  # so high that it goes up and down
+    x, labels = data()
+    held = noisy(5, 40, gain=1)
+    held = held[0][:, 0].astype("float32"), held[1]
+    keras.utils.set_random_seed(0)
+    history = skeleton.fit_few(
+        model, x, labels, held, monitor="val_loss", batch_size=4, steps=10, patience=3, epochs=30
+    )
+    # Eight examples are two steps, so they come five times.
+    assert int(model.optimizer.iterations) == 10 * len(history)
+    assert len(history) == np.argmin(history) + 1 + 3
+    assert model.evaluate(*held, verbose=0) == pytest.approx(min(history), rel=1e-5)

@@ -1,0 +1,219 @@
+"""What this project uses of Keras' insides: what each is used for, and that Keras still does it.
+
+A test that fails here names the use, and with it the place that a new version of Keras asks to be changed.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from tlhelpers import _graph
+
+LAYERS = keras.layers
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def functional() -> keras.Model:
+    inputs = keras.Input((4,))
+    a = LAYERS.Dense(3, name="a")(inputs)
+    return keras.Model(inputs, LAYERS.Dense(1, name="end")(LAYERS.Add(name="add")([a, a * 2.0])))
+
+
+def fitted(optimizer: keras.optimizers.Optimizer, epochs: int = 1) -> keras.Model:
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((4,)), LAYERS.Dropout(0.5, name="dropout"), LAYERS.Dense(1)])
+    model.compile(optimizer, "mse")
+    x = np.random.default_rng(0).normal(size=(8, 4)).astype("float32")
+    model.fit(x, x[:, 0], epochs=epochs, batch_size=4, shuffle=False, verbose=0)
+    return model
+
+
+def sequential_keeps_a_graph() -> bool:
+    return isinstance(keras.Sequential([keras.Input((4,)), LAYERS.Dense(1)])._functional, keras.Model)
+
+
+def nodes_by_depth() -> bool:
+    model = functional()
+    depths = model._nodes_by_depth
+    names = [node.operation.name for depth in sorted(depths, reverse=True) for node in depths[depth]]
+    return names[1] == "a" and names[-2:] == ["add", "end"] and len(names) == 5
+
+
+def node_says_what_it_calls() -> bool:
+    order = _graph.nodes(functional())
+    end = order[-1]
+    return (
+        [node.is_input for node in order] == [True, False, False, False, False]
+        and end.operation.name == "end"
+        and [id(t) for t in end.input_tensors] == [id(t) for t in order[-2].outputs]
+        and isinstance(end.operation.get_config(), dict)
+    )
+
+
+def node_keeps_its_call() -> bool:
+    order = _graph.nodes(functional())
+    (times,) = (node for node in order if node.operation.name.startswith("multiply"))
+    other = keras.KerasTensor((None, 3), name="other")
+    args, kwargs = times.arguments.fill_in({id(times.input_tensors[0]): other})
+    kept = times.arguments.args
+    return other in keras.tree.flatten(args) and 2.0 in keras.tree.flatten([kept, kwargs])
+
+
+def model_begins_in_the_middle() -> bool:
+    model = functional()
+    rest = keras.Model(model.get_layer("add").output, model.output)
+    return [layer.name for layer in rest.layers[1:]] == ["end"] and rest.layers[-1] is model.layers[-1]
+
+
+def random_layers_say_so() -> bool:
+    random = [LAYERS.Dropout(0.5), LAYERS.GaussianNoise(0.1), LAYERS.RandomFlip(), LAYERS.RandomRotation(0.1)]
+    plain = [LAYERS.Dense(2, name="seedling"), LAYERS.BatchNormalization()]
+    for layer in [*random, *plain]:
+        layer.build((None, 4, 4, 3))
+    return all(map(_graph.draws, random)) and not any(map(_graph.draws, plain))
+
+
+def dropout_starts_again_from_its_state() -> bool:
+    state = LAYERS.Dropout(0.5).seed_generator.state
+    layer = LAYERS.Dropout(0.5)
+    ones, drawn = np.ones((2, 50), "float32"), []
+    for seed in (3, 3, 4):
+        layer.seed_generator.state.assign(np.array([seed, 0], "uint32"))
+        drawn.append(keras.ops.convert_to_numpy(layer(ones, training=True)))
+    return state.shape == (2,) and np.array_equal(*drawn[:2]) and not np.array_equal(*drawn[1:])
+
+
+def zeroed_optimizers_are_new() -> bool:
+    for kind in (keras.optimizers.Adam, keras.optimizers.SGD):
+        model, new = fitted(kind(0.01), epochs=3), kind(0.01)
+        new.build(model.trainable_variables)
+        for variable in model.optimizer.variables:
+            variable.assign(np.zeros(variable.shape))
+        model.optimizer.learning_rate = 0.01
+        states = [[keras.ops.convert_to_numpy(v) for v in each.variables] for each in (model.optimizer, new)]
+        if not all(np.array_equal(a, b) for a, b in zip(*states, strict=True)):
+            return False
+    return True
+
+
+def an_update_is_one_call_a_variable() -> bool:
+    calls = []
+
+    class Watched(keras.optimizers.SGD):
+        def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+            # TensorFlow hands its own variable on, which has the path for a name.
+            calls.append(getattr(variable, "path", variable.name).partition(":")[0])
+            super().update_step(gradient, variable, learning_rate * 0.0)
+
+    model = fitted(Watched(0.1))
+    before = [keras.ops.convert_to_numpy(weight) for weight in fitted(keras.optimizers.SGD(0.0)).weights]
+    still = all(np.array_equal(a, w) for a, w in zip(before, model.get_weights(), strict=True) if w.ndim)
+    # The step is traced once or twice, so a variable may be seen more than once.
+    return still and {*calls} == {weight.path for weight in model.trainable_weights}
+
+
+CONTRACT: dict[str, tuple[str, Callable[[], bool]]] = {
+    "Sequential._functional": (
+        "_graph.functional: `split`, `cut_points` and `web.export` read a Sequential by the graph inside it",
+        sequential_keeps_a_graph,
+    ),
+    "Functional._nodes_by_depth": (
+        "_graph.nodes: all that cuts, replays or exports a network goes through its calls in this order",
+        nodes_by_depth,
+    ),
+    "Node.operation, is_input, input_tensors, outputs": (
+        "_graph.cuts, _graph.replay and web.export: which layer reads which tensor",
+        node_says_what_it_calls,
+    ),
+    "Node.arguments, fill_in": (
+        "_graph.replay calls a layer with its own arguments; _graph.signature names constants like x * 2",
+        node_keeps_its_call,
+    ),
+    "Model(tensor, outputs)": (
+        "prefix.split makes the suffix from a tensor in the middle, with the model's own layers",
+        model_begins_in_the_middle,
+    ),
+    "the path of a seed generator": (
+        "_graph.draws: `precompute` refuses layers that draw random numbers, known by their variables' path",
+        random_layers_say_so,
+    ),
+    "SeedGenerator.state": (
+        "skeleton.forget: a compiled network's dropout is set to a seed, as (seed, 0)",
+        dropout_starts_again_from_its_state,
+    ),
+    "Optimizer.variables": (
+        "skeleton.forget: with zeros in all variables and its rate, an optimiser has seen nothing",
+        zeroed_optimizers_are_new,
+    ),
+    "Optimizer.update_step": (
+        "studies.unfreezing: learning-rate multipliers, a variable's own share of the rate",
+        an_update_is_one_call_a_variable,
+    ),
+}
+
+
+@pytest.mark.parametrize("what", CONTRACT)
+def test_keras_still_does(what: str) -> None:
+    use, holds = CONTRACT[what]
+    told = f"Keras {keras.version()} changed {what}, which is used in {use}"
+    try:
+        kept = holds()
+    except Exception as error:
+        pytest.fail(f"{told}: {error!r}")
+    assert kept, told
+
+
+# -- here and nowhere else ------------------------------------------------------------------------
+
+ALLOWED = {"tlhelpers/_graph.py": {"_functional", "_nodes_by_depth"}}
+"""Attributes of others that begin with an underscore, by file: each is in the contract above."""
+
+
+def private(text: str) -> set[str]:
+    """Names with an underscore in front that a source takes from something other than itself."""
+    found = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) not in ("self", "cls", "super()"):
+            found.add(node.attr)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("getattr", "hasattr", "setattr"):
+            found |= {each.value for each in node.args if isinstance(each, ast.Constant)}
+        elif isinstance(node, ast.Import | ast.ImportFrom) and "keras.src" in ast.unparse(node):
+            found.add("_keras.src")
+    return {name for name in found if isinstance(name, str) and name[:1] == "_" and name[:2] != "__"}
+
+
+@pytest.mark.parametrize("folder", ["tlhelpers", "benchmarks", "pretraining", "tools"])
+def test_no_other_module_touches_what_begins_with_an_underscore(folder: str) -> None:
+    found = {}
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        name = path.relative_to(ROOT).as_posix()
+        if names := private(path.read_text(encoding="utf-8")) - ALLOWED.get(name, set()):
+            found[name] = names
+    assert found == {}
+
+
+def test_the_search_finds_what_it_is_for() -> None:
+    assert private("model._nodes_by_depth") == {"_nodes_by_depth"}
+    assert private("hasattr(model, '_functional')") == {"_functional"}
+    assert private("from keras.src.ops import node") == private("import keras.src") == {"_keras.src"}
+    assert private("self._kept = cls._known\nmodel.__class__") == set()
+
+
+# -- what is made of it -----------------------------------------------------------------------------
+
+
+def test_a_signature_says_what_is_computed_and_no_name() -> None:
+    def model(units: int = 3, factor: float = 2.0, name: str = "a") -> keras.Model:
+        inputs = keras.Input((4,))
+        inner = keras.Sequential([keras.Input((4,)), LAYERS.Dense(units, name=name)])
+        return keras.Model(inputs, LAYERS.ReLU()(inner(inputs) * factor))
+
+    assert _graph.signature(model()) == _graph.signature(model(name="b"))
+    assert len({_graph.signature(each) for each in (model(), model(units=2), model(factor=3.0))}) == 3

@@ -1,0 +1,262 @@
+"""Parsers of official files: a path in, arrays, tables or lines out.
+
+Each raises ``ValueError`` where the file is not of its form. None writes to disk, and none unpacks much
+more than the real file holds, whatever an archive says of itself.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import hashlib
+import importlib.resources
+import io
+import json
+import tarfile
+import zipfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:  # only two tables need it at run time
+    import pandas as pd
+
+Bytes = npt.NDArray[np.uint8]
+Lines = dict[str, tuple[str, ...]]
+"""By file name: its lines that are not empty, without space at their ends."""
+
+
+# -- images --------------------------------------------------------------------------------------
+
+_MNIST = {"x_train": (60_000, 28, 28), "y_train": (60_000,), "x_test": (10_000, 28, 28), "y_test": (10_000,)}
+
+
+def mnist(path: Path) -> dict[str, Bytes]:
+    """Keras' four arrays: uint8 images (n, 28, 28) and labels (n,) of train and test."""
+    return _arrays(path, _MNIST)
+
+
+_PNEUMONIA = {"train": 4708, "val": 524, "test": 624}
+
+
+def pneumonia_parts(path: Path) -> dict[str, tuple[Bytes, Bytes]]:
+    """PneumoniaMNIST, images (n, 28, 28) and labels (n,) of "train", "val" and "test".
+
+    The order is that of a hash over each image and its label. So copies in another order come out alike;
+    and as a hash knows nothing of what an image shows, classes are mixed.
+    """
+    shapes: dict[str, tuple[int, ...]] = {f"{part}_images": (n, 28, 28) for part, n in _PNEUMONIA.items()}
+    arrays = _arrays(path, shapes | {f"{part}_labels": (n, 1) for part, n in _PNEUMONIA.items()})
+    parts = {}
+    for part in _PNEUMONIA:
+        images, labels = arrays[f"{part}_images"], arrays[f"{part}_labels"]
+        if labels.max() > 1:
+            raise ValueError(f"{part}_labels: expected 0 and 1, got {labels.max()}")
+        pairs = zip(images, labels, strict=True)
+        order = np.argsort([hashlib.sha256(x.tobytes() + y.tobytes()).hexdigest() for x, y in pairs])
+        parts[part] = (images[order], labels[order, 0])
+    return parts
+
+
+def _arrays(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, Bytes]:
+    """Arrays of bytes out of an .npz file."""
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > (most := 2 * sum(int(np.prod(shape)) + 1024 for shape in shapes.values())):
+        raise ValueError(f"expected at most {most:,} bytes of arrays, got {unpacked:,}")
+    with np.load(path, allow_pickle=False) as file:
+        if missing := sorted(set(shapes) - set(file.files)):
+            raise ValueError(f"expected the arrays {', '.join(shapes)}, got none named {missing[0]}")
+        arrays = {name: file[name] for name in shapes}
+    for name, array in arrays.items():
+        if array.dtype != np.uint8 or array.shape != shapes[name]:
+            raise ValueError(f"{name}: expected uint8 {shapes[name]}, got {array.dtype} {array.shape}")
+    return arrays
+
+
+@functools.cache
+def flower_rows() -> tuple[dict[str, str], ...]:
+    """The photos of the data set "flowers" in its order, with what their licence asks for.
+
+    Each has ``file`` (class folder and name), ``author``, ``url``, ``licence``, ``change``, and
+    ``source_git_blob``, SHA-1 of the original file as git hashes it.
+    """
+    table = importlib.resources.files("tlhelpers") / "flowers_ccby.csv"
+    return tuple(csv.DictReader(io.StringIO(table.read_bytes().decode("utf-8"), newline="")))
+
+
+def flower_photos(path: Path) -> tuple[bytes, ...]:
+    """The JPEG files of `flower_rows`, in that order, out of ``flower_photos.tgz``."""
+    names = [f"flower_photos/{row['file']}" for row in flower_rows()]
+    found = dict.fromkeys(names, b"")
+    for name, data in _files_in_tar(path, most=400_000_000):  # the real one holds 230 MB
+        if name in found:
+            found[name] = data
+    if missing := [name for name in names if not found[name]]:
+        raise ValueError(
+            f"expected {len(names):,} photos, got none called {missing[0]} ({len(missing):,} fail)"
+        )
+    return tuple(found.values())
+
+
+def flower_blobs(path: Path) -> tuple[str, ...]:
+    """What git calls each photo: tells the original files from others of the same names."""
+    photos = flower_photos(path)
+    return tuple(
+        hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest() for data in photos
+    )
+
+
+def _files_in_tar(path: Path, *, most: int) -> Iterator[tuple[str, bytes]]:
+    """Names and contents, read as a stream that ends with an error after `most` bytes."""
+    with tarfile.open(path, "r|gz") as archive:
+        for member in archive:
+            if member.offset_data + member.size > most:
+                raise ValueError(f"expected at most {most:,} bytes in the archive, got more")
+            if member.isfile() and (file := archive.extractfile(member)) is not None:
+                yield member.name, file.read()
+
+
+# -- tables --------------------------------------------------------------------------------------
+
+_CREDIT_COLUMNS = [
+    *("ID", "LIMIT_BAL", "SEX", "EDUCATION", "MARRIAGE", "AGE"),
+    *("PAY_0", "PAY_2", "PAY_3", "PAY_4", "PAY_5", "PAY_6"),
+    *(f"BILL_AMT{month}" for month in range(1, 7)),
+    *(f"PAY_AMT{month}" for month in range(1, 7)),
+    "default",
+]
+_GERMAN_COLUMNS = [
+    *("checking", "duration", "history", "purpose", "amount", "savings", "employment"),
+    *("installment_rate", "status_sex", "debtors", "residence", "property", "age", "other_plans"),
+    *("housing", "credits", "job", "dependents", "telephone", "foreign", "default"),
+]
+
+
+def credit_table(path: Path) -> pd.DataFrame:
+    """UCI's table of credit-card clients under the names of its makers: int64, by "ID"; label "default"."""
+    import pandas as pd
+
+    table = pd.read_csv(path, low_memory=False)
+    _check_header(list(table.columns), ["ID", *(f"X{i}" for i in range(1, 24)), "Y"])
+    table.columns = pd.Index(_CREDIT_COLUMNS)
+    for name in table:
+        if not pd.api.types.is_integer_dtype(table[name]):
+            raise ValueError(f"{name}: expected whole numbers, got {table[name].dtype}")
+    return table.astype("int64").sort_values("ID").set_index("ID")
+
+
+def german_table(path: Path) -> pd.DataFrame:
+    """UCI's table of German loans, sorted by content: numbers int64, codes text; "default" is 1 if bad."""
+    import pandas as pd
+
+    header, *rows = [line.split(",") for line in path.read_text("utf-8").splitlines() if line] or [[]]
+    _check_header(header, [*(f"Attribute{i}" for i in range(1, 21)), "class"])
+    if lengths := {len(row) for row in rows} - {len(_GERMAN_COLUMNS)}:
+        raise ValueError(f"expected rows of {len(_GERMAN_COLUMNS)} values, got one of {min(lengths)}")
+    in_order = [row.split(" ") for row in sorted(map(" ".join, rows))]
+    table = pd.DataFrame(in_order, columns=_GERMAN_COLUMNS)
+    for name in table:
+        if table[name].str.fullmatch(r"\d+").all():
+            table[name] = table[name].astype("int64")
+    if not table["default"].isin([1, 2]).all():
+        raise ValueError("class: expected 1 (good) or 2 (bad), got something else")
+    return table.assign(default=table["default"] - 1)
+
+
+def _check_header(got: list[str], expected: list[str]) -> None:
+    if got != expected:
+        raise ValueError(
+            f"expected the columns {', '.join(expected[:3])}, ... ({len(expected)}), got "
+            f"{', '.join(got[:3])}, ... ({len(got)})"
+        )
+
+
+# -- sentences and words -------------------------------------------------------------------------
+
+
+def polarity_sentences(path: Path) -> Lines:
+    """Film reviews of Pang and Lee: 5,331 sentences of blame, then as many of praise, by file name."""
+    names = ("rt-polarity.neg", "rt-polarity.pos")
+    return _lines(_files_in_tar(path, most=5_000_000), names, 5_331, "latin-1")
+
+
+def labelled_sentences(path: Path) -> Lines:
+    """UCI's labelled sentences: 1,000 lines, text and label parted by a tab, of each of three files."""
+    names = ("amazon_cells_labelled.txt", "imdb_labelled.txt", "yelp_labelled.txt")
+    with zipfile.ZipFile(path) as archive:
+        if (unpacked := sum(member.file_size for member in archive.infolist())) > 2_000_000:
+            raise ValueError(f"expected at most 2,000,000 bytes in the archive, got {unpacked:,}")
+        found = [(name, archive.read(name)) for name in archive.namelist()]
+    return _lines(found, names, 1_000, "utf-8")
+
+
+def _lines(found: Iterable[tuple[str, bytes]], names: tuple[str, ...], number: int, encoding: str) -> Lines:
+    """Lines of the files of these names, in whatever folder of the archive they lie."""
+    files = {name.rpartition("/")[2]: data for name, data in found if not name.startswith("__MACOSX")}
+    result = {}
+    for name in names:
+        if name not in files:
+            raise ValueError(f"expected {', '.join(names)}, got no {name}")
+        # By line feed alone: these files have characters that Python counts as ends of a line, too.
+        stripped = (line.strip() for line in files[name].decode(encoding).split("\n"))
+        result[name] = tuple(line for line in stripped if line)
+        if len(result[name]) != number:
+            raise ValueError(f"{name}: expected {number:,} lines, got {len(result[name]):,}")
+    return result
+
+
+WORD_VECTORS = 5_000
+"""How many word vectors are read: those of the most frequent words."""
+
+
+def word_vectors(path: Path) -> tuple[tuple[str, ...], npt.NDArray[np.float32]]:
+    """GloVe's `WORD_VECTORS` most frequent words, and float32 (words, 50); only these are unpacked."""
+    with zipfile.ZipFile(path) as archive, archive.open("glove.6B.50d.txt") as file:
+        rows = [file.readline(10_000).decode("utf-8").split() for _ in range(WORD_VECTORS)]
+    words = tuple(row[0] for row in rows if row)
+    if words[:3] != ("the", ",", ".") or len(set(words)) < WORD_VECTORS:
+        raise ValueError(
+            f"expected {WORD_VECTORS:,} words, the first 'the', ',' and '.', got {len(set(words)):,}, the "
+            f"first {', '.join(map(repr, words[:3]))}"
+        )
+    if wrong := [row[0] for row in rows if len(row) != 51]:
+        raise ValueError(f"expected 50 numbers for each word, got others for {wrong[0]!r}")
+    vectors = np.array([row[1:] for row in rows], np.float32)
+    if not np.isfinite(vectors).all():
+        raise ValueError("expected finite numbers, got NaN or infinity")
+    return words, vectors
+
+
+# -- networks ------------------------------------------------------------------------------------
+
+_BERT = (
+    *("hidden_act", "hidden_size", "intermediate_size", "layer_norm_eps", "max_position_embeddings"),
+    *("model_type", "num_attention_heads", "num_hidden_layers", "pad_token_id", "type_vocab_size"),
+    "vocab_size",
+)
+
+
+def bert_config(path: Path) -> dict[str, Any]:
+    """What of a BERT's configuration makes the network."""
+    config = json.loads(path.read_text("utf-8"))
+    if missing := [name for name in _BERT if name not in config]:
+        raise ValueError(f"expected {', '.join(_BERT)}, got no {missing[0]}")
+    return {name: config[name] for name in _BERT}
+
+
+def tokens(path: Path) -> tuple[str, ...]:
+    """A vocabulary, one token a line."""
+    return tuple(path.read_text("utf-8").split())
+
+
+def keras_weights(path: Path) -> tuple[str, ...]:
+    """Names of the layers in a file of Keras' weights. Keras itself refuses wrong shapes."""
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        names = file.attrs["layer_names"]
+        return tuple(name.decode() if isinstance(name, bytes) else str(name) for name in names)

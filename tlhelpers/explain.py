@@ -1,0 +1,126 @@
+"""Where in an image lies what speaks for a class."""
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from .prefix import split
+
+__all__ = ["grad_cam"]
+
+
+def grad_cam(
+    model: keras.Model,
+    images: npt.NDArray[Any],
+    *,
+    at: str,
+    classes: npt.ArrayLike | None = None,
+    batch_size: int = 32,
+) -> npt.NDArray[np.float32]:
+    """Where in an image lies what speaks for a class: Grad-CAM.
+
+    The model is cut after a layer of feature maps. A map counts as much as the class's score rises
+    with it, on average over its cells; the weighted sum of the maps, where it is positive, is the answer.
+
+    Parameters
+    ----------
+    model : keras.Model
+        A classifier that `tlhelpers.split` can cut; backbones nested inside are opened.
+    images : numpy.ndarray, shape (n, height, width) or (n, height, width, channels)
+        As the model takes them.
+    at : str
+        The layer to look at, one of ``cut_points(model)``, whose output has shape (n, h, w, maps). Late
+        ones say more about the class and less about the place. Where only a mean and a dense layer follow,
+        the cells before the cut at zero add up to the score, but for a constant; earlier it is an estimate.
+    classes : array_like of int, shape (n,), optional
+        Whose score to explain, for each image; by default the class that the model predicts.
+    batch_size : int, optional
+        Images at a time.
+
+    Returns
+    -------
+    numpy.ndarray, float32, shape (n, height, width)
+        From 0 to 1, each image on its own scale, enlarged from the layer's h by w (bilinear). Zero
+        everywhere where nothing speaks for the class.
+
+    Raises
+    ------
+    ValueError
+        If there is no such cut, or images or classes are not as above.
+
+    Notes
+    -----
+    Source: Selvaraju et al., *Grad-CAM: Visual explanations from deep networks via gradient-based
+    localization*, 2017. As there, the score is the one before the softmax.
+
+    Explained in the chapter "Recognise flowers".
+
+    Examples
+    --------
+    >>> import keras, numpy as np
+    >>> from tlhelpers import explain
+    >>> bright = keras.layers.Conv2D(1, 1, kernel_initializer="ones", name="bright")
+    >>> layers = [keras.Input((2, 2, 1)), bright, keras.layers.GlobalAveragePooling2D()]
+    >>> model = keras.Sequential([*layers, keras.layers.Dense(1, kernel_initializer="ones")])
+    >>> image = np.array([[0.0, 2.0], [0.0, 1.0]], "float32").reshape(1, 2, 2, 1)
+    >>> explain.grad_cam(model, image, at="bright")[0].tolist()
+    [[0.0, 1.0], [0.0, 0.5]]
+    """
+    import tensorflow as tf
+
+    images = np.asarray(images)
+    if images.ndim not in (3, 4) or len(images) == 0:
+        raise ValueError(
+            f"images: expected shape (n, height, width) or (n, height, width, channels), got {images.shape}. "
+            "For a single image, give images[:1]."
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that nothing after the cut trains is no fault here
+        prefix, suffix = split(model, at)
+    if len(prefix.output_shape) != 4:
+        raise ValueError(
+            f"at: expected a layer with output (n, h, w, maps), got {at!r} with {prefix.output_shape}. "
+            "Take one before the pooling."
+        )
+    n_classes = suffix.output_shape[-1]
+    chosen = np.zeros(len(images), int) if classes is None else np.asarray(classes)
+    fit = chosen.shape == (len(images),) and chosen.dtype.kind in "iu"
+    if not fit or chosen.min() < 0 or chosen.max() >= n_classes:
+        raise ValueError(
+            f"classes: expected {len(images)} whole numbers from 0 to {n_classes - 1}, one for each image, "
+            f"got {chosen}. Leave them out to explain what the model predicts."
+        )
+    maps = []
+    for start in range(0, len(images), batch_size):
+        here = slice(start, start + batch_size)
+        activations = tf.convert_to_tensor(prefix(images[here], training=False))
+        with _scores(suffix), tf.GradientTape() as tape:
+            tape.watch(activations)
+            scores = suffix(activations, training=False)
+            wanted = tf.argmax(scores, axis=1) if classes is None else chosen[here]
+            score = tf.gather(scores, wanted, axis=1, batch_dims=1)
+        weights = tf.reduce_mean(tape.gradient(score, activations), axis=(1, 2), keepdims=True)
+        speaks = keras.ops.relu(keras.ops.sum(weights * activations, axis=-1, keepdims=True))
+        maps.append(keras.ops.convert_to_numpy(keras.ops.image.resize(speaks, images.shape[1:3]))[..., 0])
+    whole = np.concatenate(maps)
+    highest = whole.max(axis=(1, 2), keepdims=True)
+    return (whole / np.where(highest > 0, highest, 1)).astype(np.float32)
+
+
+@contextlib.contextmanager
+def _scores(model: keras.Model) -> Iterator[None]:
+    """The model's scores instead of its probabilities: the last layer without its activation."""
+    last = model.layers[-1]
+    kept = getattr(last, "activation", None)
+    if kept is not None:
+        last.activation = keras.activations.linear
+    try:
+        yield
+    finally:
+        if kept is not None:
+            last.activation = kept

@@ -1,0 +1,192 @@
+"""Any image file to pixels, and the check that pixels are what the next step expects."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import os
+
+    import PIL.Image
+
+__all__ = ["IMAGE_FORMATS", "MOST_PIXELS", "check_images", "read_image"]
+
+IMAGE_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "MPO", "PNG", "TIFF", "WEBP")
+"""What `read_image` reads, as far as this Pillow can. Formats that run other programs are not among them."""
+
+MOST_PIXELS = 50_000_000
+"""A larger image is refused before it is decoded: a small file can hold billions of pixels."""
+
+
+def read_image(path: str | os.PathLike[str] | IO[bytes], *, size: int) -> npt.NDArray[np.uint8]:
+    """Read any image file as a square colour picture, ready for a model.
+
+    The image is turned upright, brought to red, green and blue, and cropped to the largest square in
+    its middle, which is then resized.
+
+    Parameters
+    ----------
+    path : path or binary file
+        An image in one of `IMAGE_FORMATS`. Of an animation the first picture is read, with a warning.
+    size : int
+        Height and width of the result in pixels.
+
+    Returns
+    -------
+    numpy.ndarray, uint8, shape (size, size, 3)
+        Red, green and blue, 0 to 255. Give a model ``picture[np.newaxis]``.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    ValueError
+        The file is empty, no image, of another format, cut short, or has more than `MOST_PIXELS`
+        pixels; it holds floating-point numbers, whose range is unknown; or ``size`` is under 1.
+
+    Notes
+    -----
+    Rotation in the EXIF data is applied. Transparent parts are laid over white. CMYK and palettes are
+    converted as Pillow does, colour profiles are not applied. Of 16 bits the upper eight are kept.
+    Explained in the chapter "Recognise flowers".
+
+    Examples
+    --------
+    >>> import io
+    >>> from PIL import Image
+    >>> file = io.BytesIO()
+    >>> Image.new("L", (200, 100), 255).save(file, "PNG")
+    >>> read_image(file, size=96).shape
+    (96, 96, 3)
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    if size < 1:
+        raise ValueError(f"size: expected at least 1 pixel, got {size}.")
+    Image.init()
+    formats = [name for name in IMAGE_FORMATS if name in Image.OPEN]
+    expected = f"path: expected an image file ({', '.join(formats)})"
+    too_large = f"path: expected an image of {MOST_PIXELS:,} pixels at most, got {path}"
+    try:
+        with warnings.catch_warnings():
+            # Pillow's own limit is higher than ours, and only warns at first.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(path, formats=formats)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{expected}, got {path}, which does not exist. Check the path.") from None
+    except Image.DecompressionBombError:
+        raise ValueError(f"{too_large}, which has far more. Make it smaller first.") from None
+    except (UnidentifiedImageError, IsADirectoryError) as error:
+        raise ValueError(f"{expected}, got {path}, which is none. Save it as JPEG or PNG.") from error
+    with image:
+        if image.width * image.height > MOST_PIXELS:
+            raise ValueError(f"{too_large} of {image.width} by {image.height}. Make it smaller first.")
+        try:
+            if getattr(image, "is_animated", False):
+                warnings.warn(f"{path} holds several pictures; the first one is read.", stacklevel=2)
+            return middle(_rgb(ImageOps.exif_transpose(image)), size)
+        except (OSError, SyntaxError, ValueError) as error:
+            raise ValueError(
+                f"{expected}, got {path}, which can't be decoded: {error}. Save it as JPEG or PNG again."
+            ) from error
+
+
+def _rgb(image: PIL.Image.Image) -> PIL.Image.Image:
+    """Any mode to red, green and blue."""
+    from PIL import Image
+
+    if image.mode == "F":
+        raise ValueError("it holds floating-point numbers, whose range is unknown")
+    if image.mode.startswith("I"):
+        # Pillow would clip at 255 what reaches to 65,535.
+        image = Image.fromarray((np.asarray(image).clip(0, 65_535) >> 8).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def check_images(images: Any, labels: Any = None, *, n_classes: int | None = None) -> None:
+    """Make sure that images are raw ones, and that labels, if given, go with them.
+
+    Parameters
+    ----------
+    images : array_like
+        Expected: uint8, shape (n, height, width) or (n, height, width, channels), n at least 1, and one or
+        three channels.
+    labels : array_like, optional
+        Expected: integers, shape (n,).
+    n_classes : int, optional
+        Labels are expected in 0 to ``n_classes - 1``; without it, at least 0.
+
+    Raises
+    ------
+    ValueError
+        The first that does not hold.
+
+    Notes
+    -----
+    Explained in the chapter "Prepare the data".
+
+    Examples
+    --------
+    >>> check_images(np.zeros((2, 28, 28), "uint8"), [3, 7], n_classes=10)
+    >>> check_images(np.zeros((2, 28, 28), "float32"))
+    Traceback (most recent call last):
+        ...
+    ValueError: images: expected uint8 values from 0 to 255, got float32. Pass the raw, unscaled images.
+    """
+    images = np.asanyarray(images)
+    if images.ndim not in (3, 4):
+        hint = "For a single image pass images[None]." if images.ndim == 2 else "Put one after another."
+        raise ValueError(
+            "images: expected shape (n, height, width) or (n, height, width, channels), got "
+            f"{images.shape}. {hint}"
+        )
+    if 0 in images.shape:
+        raise ValueError(f"images: expected at least one image, got none, shape {images.shape}. Pass some.")
+    if images.ndim == 4 and images.shape[-1] not in (1, 3):
+        raise ValueError(
+            f"images: expected 1 or 3 channels on the last axis, got shape {images.shape}. Move them there."
+        )
+    if images.dtype != np.uint8:
+        raise ValueError(
+            f"images: expected uint8 values from 0 to 255, got {images.dtype}. Pass the raw, unscaled images."
+        )
+    if labels is not None:
+        _check_labels(np.asanyarray(labels), len(images), n_classes)
+
+
+def _check_labels(labels: npt.NDArray[Any], n_images: int, n_classes: int | None) -> None:
+    if labels.ndim != 1:
+        hint = "For one-hot rows pass labels.argmax(axis=1)." if labels.ndim == 2 else "Pass a plain row."
+        raise ValueError(f"labels: expected shape (n,), got {labels.shape}. {hint}")
+    if len(labels) != n_images:
+        raise ValueError(
+            f"labels: expected {n_images:,}, one for each image, got {len(labels):,}. Cut both alike."
+        )
+    if labels.dtype.kind not in "iu":
+        raise ValueError(f"labels: expected integers, got {labels.dtype}. Pass positions in class_names.")
+    if labels.min() < 0 or (n_classes is not None and labels.max() >= n_classes):
+        top = "or more" if n_classes is None else f"to {n_classes - 1}"
+        raise ValueError(f"labels: expected 0 {top}, got {labels.min()} to {labels.max()}. Count from 0.")
+
+
+def middle(image: PIL.Image.Image, size: int) -> npt.NDArray[np.uint8]:
+    """The largest square in the middle of an RGB image, resized."""
+    from PIL import Image, ImageOps
+
+    return np.asarray(ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS))
+
+
+def square(jpeg: bytes, size: int) -> npt.NDArray[np.uint8]:
+    """The middle of a JPEG file's photo, as wide as high; one of that size already stays as it is."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(jpeg), formats=["JPEG"]) as image:
+        return middle(image.convert("RGB"), size)

@@ -1,0 +1,647 @@
+"""Credit scoring: one segment of a portfolio teaches another, by a network pre-trained on tables.
+
+A table becomes float32 rows in one way (`preparation`), fitted on the source segment alone. The rest is the
+book's usual engine: a Keras network whose hidden layers are a prefix, frozen or trained on. Explained in the
+chapter "Score credit".
+"""
+
+import dataclasses
+import functools
+import math
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.model_selection import train_test_split
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, QuantileTransformer, StandardScaler
+
+from tlhelpers import downloads, page
+from tlhelpers._errors import unknown_name
+from tlhelpers._formats import credit_table, german_table
+from tlhelpers.evaluation import bootstrap_interval
+from tlhelpers.freezing import freeze
+from tlhelpers.page import Edition
+from tlhelpers.prefix import precompute, split
+
+from .skeleton import application, best, fit_few, forget, in_proportion, search
+
+__all__ = [
+    "ALONE",
+    "FILES",
+    "GERMAN",
+    "METHODS",
+    "POOLED",
+    "SIZES",
+    "STUDY",
+    "TRANSFER",
+    "Columns",
+    "Fitted",
+    "Segments",
+    "check_table",
+    "cost",
+    "fit",
+    "groups",
+    "load_german",
+    "load_segments",
+    "measure",
+    "network",
+    "preparation",
+    "segments",
+]
+
+TRANSFER = ("frozen", "fine-tuned", "source only")
+"""These need the source's network, and none of its rows."""
+POOLED = ("pooled", "gradient boosting, pooled")
+"""These need the source's rows beside the target's."""
+ALONE = ("from scratch", "logistic regression", "gradient boosting")
+"""These know the target's labels alone."""
+METHODS = (*TRANSFER, *POOLED, *ALONE)
+SIZES = (50, 200, 800, 2_400)
+"""Numbers of labelled target rows in the measured table."""
+
+FILES = ("default_of_credit_card_clients.csv", "german_credit.csv")
+"""What the chapter's full edition fetches: see `tlhelpers.downloads`."""
+
+RATES = {
+    "source": (0.001,),
+    "fine-tuned": (0.0001, 0.0003, 0.001),
+    "from scratch": (0.001, 0.003, 0.01),
+    "pooled": (0.001,),
+}
+"""Learning rates of Adam that validation chooses from."""
+INVERSE_PENALTIES = (0.0001, 0.001, 0.01, 0.1, 1.0)
+LEAVES, LEAF_ROWS, TREES = (4, 15), (5, 20, 80), (30, 100)
+"""For gradient boosting: leaves in a tree at most, rows in a leaf at least, trees; validation chooses."""
+STEPS = 20
+"""Steps in an epoch at least, or fifty rows would be a look at two batches."""
+PATIENCE = 5
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What a credit table holds.
+
+    Attributes
+    ----------
+    numbers
+        Amounts: any finite number; missing ones become the median of the rows fitted on.
+    categories
+        Codes or words; one that is missing, or was not seen when fitting, counts as a rare one.
+    label
+        0 for repaid, 1 for default.
+    kept_back
+        Columns that no model sees, such as protected attributes; needed to look at groups.
+    """
+
+    numbers: tuple[str, ...]
+    categories: tuple[str, ...]
+    label: str
+    kept_back: tuple[str, ...] = ()
+
+
+TAIWAN = Columns(
+    numbers=("LIMIT_BAL", *(f"{what}{month}" for what in ("BILL_AMT", "PAY_AMT") for month in range(1, 7))),
+    categories=("PAY_0", "PAY_2", "PAY_3", "PAY_4", "PAY_5", "PAY_6"),
+    label="default",
+    kept_back=("SEX", "MARRIAGE", "AGE"),
+)
+"""Credit-card clients: amounts in New Taiwan dollars; states of repayment (months of delay, or a code)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Segments:
+    """Two segments of a portfolio, source and target; no row is in two parts.
+
+    Few rows of `train`, the target's, get to be labelled. A network trains for so many `epochs` at most.
+    """
+
+    columns: Columns
+    source: pd.DataFrame
+    source_validation: pd.DataFrame
+    train: pd.DataFrame
+    validation: pd.DataFrame
+    test: pd.DataFrame
+    licence: str = ""
+    origin: str = ""
+    epochs: int = 60
+
+
+# -- tables ---------------------------------------------------------------------------------------
+
+
+def check_table(table: pd.DataFrame, columns: Columns, *, labelled: bool = False) -> pd.DataFrame:
+    """Make sure that a table, with its label if need be, is what `columns` says; bring it into one form.
+
+    Gives the numbers as float64 and the categories as text (a whole number as such: ``"2"``, also where
+    missing values made a column of whole numbers one of floats). Missing values are NaN, and a warning says
+    how many there are. Raises TypeError where a column of numbers holds something else, ValueError where a
+    column is missing or there twice, a number is infinite, a whole column is missing values, a label is not
+    0 or 1, or there is no row.
+
+    Examples
+    --------
+    >>> columns = Columns(("amount",), ("state",), "default")
+    >>> check_table(pd.DataFrame({"amount": [5, 7], "state": [0.0, 2.0]}), columns).state.tolist()
+    ['0', '2']
+    >>> check_table(pd.DataFrame({"amount": [5, 7]}), columns)
+    Traceback (most recent call last):
+        ...
+    ValueError: table: expected the column 'state', got no such column. ...
+    """
+    if not isinstance(table, pd.DataFrame):
+        raise TypeError(
+            f"table: expected a pandas.DataFrame, got {type(table).__name__}. Read it with pandas.read_csv."
+        )
+    wanted = [*columns.numbers, *columns.categories, *([columns.label] if labelled else [])]
+    for name in wanted:
+        there = int((table.columns == name).sum())
+        if there != 1:
+            got = "no such column" if there == 0 else f"{there} of them"
+            raise ValueError(
+                f"table: expected the column {name!r}, got {got}. Name the columns of your table in "
+                "studies.credit.Columns(...), or rename them."
+            )
+    if table.empty:
+        raise ValueError("table: expected at least one row, got none. Check what was selected.")
+    checked = pd.DataFrame(
+        {name: _numbers(table[name]) for name in columns.numbers}
+        | {name: _categories(table[name]) for name in columns.categories},
+        index=table.index,
+    )
+    missing = checked.isna().sum()
+    empty = [name for name, count in missing.items() if count == len(checked) and len(checked) > 1]
+    if empty:
+        raise ValueError(f"column {empty[0]!r}: expected some values, got missing ones alone. Leave it out.")
+    if missing.any():
+        named = ", ".join(f"{name} ({count})" for name, count in missing[missing > 0].items())
+        warnings.warn(
+            f"table: missing values in {named}. The median of the rows fitted on stands for a missing "
+            "number, 'rare' for a missing category.",
+            stacklevel=2,
+        )
+    if labelled:
+        label = table[columns.label]
+        if not label.isin([0, 1]).all():
+            wrong = label[~label.isin([0, 1])].iloc[0]
+            raise ValueError(
+                f"column {columns.label!r}: expected 0 (repaid) or 1 (default), got {wrong!r}. "
+                "Map yours to them."
+            )
+        checked[columns.label] = label.astype("int64")
+    return checked
+
+
+def _numbers(column: "pd.Series[Any]") -> "pd.Series[float]":
+    if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
+        example = next((value for value in column if not isinstance(value, (int, float))), column.iloc[0])
+        raise TypeError(
+            f"column {column.name!r}: expected numbers, got {column.dtype} (as {example!r}). Turn it into "
+            "numbers with pandas.to_numeric, or name it among the categories."
+        )
+    values = column.astype("float64")
+    if np.isinf(values).any():
+        raise ValueError(
+            f"column {column.name!r}: expected finite numbers, got infinity. Mark it as missing."
+        )
+    return values
+
+
+def _categories(column: "pd.Series[Any]") -> "pd.Series[Any]":
+    if pd.api.types.is_float_dtype(column) and (column.dropna() % 1 == 0).all():
+        column = column.astype("Int64")
+    return column.astype(object).map(str, na_action="ignore").astype(object).where(column.notna(), np.nan)
+
+
+def preparation(columns: Columns) -> Pipeline:
+    """What turns a table into a network's input; fit it on the source's training rows, and keep it.
+
+    The table is checked by `check_table`. Each number becomes its rank among the rows fitted on, spread like
+    a normal distribution: amounts of money are too skewed to be used as they are. Each category becomes a
+    column of zeros and ones; categories with fewer than 50 rows share one, "rare", which stands for unseen
+    and missing ones as well. Where fitting met no rare one, those are all zeros. ``transform`` gives float32
+    (n, width).
+
+    Examples
+    --------
+    >>> columns = Columns(("amount",), ("state",), "default")
+    >>> table = pd.DataFrame({"amount": range(200), "state": [0, 1] * 100})
+    >>> preparation(columns).fit(table).transform(table).shape
+    (200, 3)
+    """
+    numbers = make_pipeline(
+        SimpleImputer(strategy="median"),
+        QuantileTransformer(output_distribution="normal", n_quantiles=100, subsample=None, random_state=0),
+        # The ends of the normal distribution are 5.2 away, which few rows should decide.
+        FunctionTransformer(np.clip, kw_args={"a_min": -3, "a_max": 3}),
+    )
+    codes = OneHotEncoder(handle_unknown="infrequent_if_exist", min_frequency=50, sparse_output=False)
+    return make_pipeline(
+        FunctionTransformer(check_table, kw_args={"columns": columns}),
+        ColumnTransformer(
+            [("numbers", numbers, list(columns.numbers)), ("codes", codes, list(columns.categories))]
+        ),
+        FunctionTransformer(np.asarray, kw_args={"dtype": "float32"}),
+    )
+
+
+def segments(
+    source: pd.DataFrame, target: pd.DataFrame, columns: Columns, *, validation: int = 500, test: int = 1_400
+) -> Segments:
+    """Split two segments of a portfolio once, by chance, with the same share of defaults in all parts.
+
+    `source` and `target` are labelled tables that share no index label. Of the target so many rows are kept
+    aside for validation and test; of the source a fifth. Raises what `check_table` does, and ValueError if
+    the two share a client.
+
+    Examples
+    --------
+    >>> pocket = Edition("pocket", "digits", "mobilenet_v2_glyphs", "an example")
+    >>> data = load_segments(pocket)
+    >>> len(segments(data.source, data.train, data.columns, validation=20, test=30).test)
+    30
+    """
+    for table in (source, target):
+        check_table(table, columns, labelled=True)
+    shared = source.index.intersection(target.index)
+    if len(shared):
+        raise ValueError(
+            f"source and target: expected different clients, got {len(shared)} index labels that are in "
+            f"both, {shared[0]!r} first. Give each client one index label, and put it in one segment."
+        )
+    label, apart = columns.label, functools.partial(train_test_split, random_state=0)
+    source_train, source_held = apart(source, test_size=len(source) // 5, stratify=source[label])
+    rest, held_test = apart(target, test_size=test, stratify=target[label])
+    train, held = apart(rest, test_size=validation, stratify=rest[label])
+    return Segments(columns, source_train, source_held, train, held, held_test)
+
+
+def load_segments(edition: Edition) -> Segments:
+    """The chapter's data: credit-card clients in two segments by education, or the pocket edition's stand-in.
+
+    Source: clients with a university degree or more (EDUCATION 1 or 2). Target: those whose education ended
+    with high school (3). The few rows with other codes are left out. In the pocket edition tumours of
+    scikit-learn's breast cancer table take the clients' place, in two segments by smoothness; sex and age are
+    made up. That is for a smoke test, and says nothing on credit.
+
+    Notes
+    -----
+    Source: Yeh and Lien, *The comparisons of data mining techniques for the predictive accuracy of
+    probability of default of credit card clients*, 2009.
+
+    Examples
+    --------
+    >>> load_segments(Edition("pocket", "digits", "mobilenet_v2_glyphs", "an example")).test.shape
+    (90, 14)
+    """
+    return _clients() if edition.name == "full" else _stand_in()
+
+
+@functools.cache
+def _clients() -> Segments:
+    table = credit_table(downloads.fetch(FILES[0]))
+    resource = downloads.RESOURCES[FILES[0]]
+    parts = segments(table[table["EDUCATION"].isin([1, 2])], table[table["EDUCATION"] == 3], TAIWAN)
+    return dataclasses.replace(parts, licence=resource.licence, origin=resource.source)
+
+
+@functools.cache
+def _stand_in() -> Segments:
+    from sklearn.datasets import load_breast_cancer
+
+    cancer = load_breast_cancer(as_frame=True)
+    names = tuple(str(name) for name in cancer.feature_names if name.startswith("mean"))
+    table = cancer.data[list(names)].assign(default=1 - cancer.target)
+    rough = pd.qcut(table["mean texture"], 3, labels=False)
+    row = np.arange(len(table))
+    table = table.assign(texture=rough, SEX=1 + row % 2, AGE=21 + row % 50)
+    smooth = table["mean smoothness"] < table["mean smoothness"].median()
+    columns = Columns(names, ("texture",), "default", ("SEX", "AGE"))
+    parts = segments(table[smooth], table[~smooth], columns, validation=60, test=90)
+    # A smoke test, not a measurement: a few epochs will do.
+    return dataclasses.replace(parts, licence="CC BY 4.0", origin="scikit-learn", epochs=5)
+
+
+# -- methods --------------------------------------------------------------------------------------
+
+
+def network(width: int, *, seed: int = 0) -> keras.Model:
+    """A small network for prepared rows, float32 (n, width): the probability of default, (n, 1).
+
+    Two hidden layers, dropout, and a head of one number; not compiled. The seed is for weights and dropout.
+
+    Examples
+    --------
+    >>> import tlhelpers as tl
+    >>> tl.cut_points(network(55))
+    ['hidden_1', 'hidden_2', 'dropout']
+    """
+    keras.utils.set_random_seed(seed)
+    inputs = keras.Input((width,))
+    x = keras.layers.Dense(64, activation="relu", name="hidden_1")(inputs)
+    x = keras.layers.Dense(32, activation="relu", name="hidden_2")(x)
+    x = keras.layers.Dropout(0.2, seed=seed, name="dropout")(x)
+    return keras.Model(inputs, keras.layers.Dense(1, activation="sigmoid", name="head")(x))
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A scoring model, and how it was chosen.
+
+    Attributes
+    ----------
+    predict
+        Takes a table; gives the probability of default, float (n,).
+    validation, choice
+        Area under the ROC curve on the target's validation rows, and the settings that it chose.
+    cpu_seconds
+        From labelled rows to the model, all settings tried, on all cores together. Pre-training, which is
+        paid once, and building Keras' graph are left out.
+    """
+
+    predict: Callable[[pd.DataFrame], Array]
+    validation: float
+    choice: str
+    cpu_seconds: float
+
+
+def fit(data: Segments, method: str, labels: int, *, seed: int = 0) -> Fitted:
+    """Fit one of `METHODS` to so many labelled rows of the target, drawn with its share of defaults.
+
+    All get the same rows, prepared in the same way; all choose their settings by the area under the ROC
+    curve on the same validation rows. The seed is for the draw, the random weights (of pre-training, too)
+    and the order of the batches.
+
+    "frozen": the pre-trained network's hidden layers as they are, its last layer fitted anew (a logistic
+    regression). "fine-tuned": all its layers trained on. "source only": used as it is. "pooled": the network
+    trained on source and target rows together. "from scratch": the network trained on the target alone.
+    "logistic regression": on the prepared columns. "gradient boosting": on the same; "gradient boosting,
+    pooled": on source and target rows.
+
+    Examples
+    --------
+    >>> data = load_segments(Edition("pocket", "digits", "mobilenet_v2_glyphs", "an example"))
+    >>> model = fit(data, "logistic regression", 50)
+    >>> model.predict(data.test).shape, model.validation > 0.9
+    ((90,), True)
+    """
+    if method not in METHODS:
+        raise unknown_name("method", method, METHODS)
+    label = data.columns.label
+    few = data.train.iloc[in_proportion(data.train[label].to_numpy(), labels, seed=seed)]
+    prepared = _prepared(data)
+    x, y = prepared.transform(few), few[label].to_numpy()
+    held = prepared.transform(data.validation), data.validation[label].to_numpy()
+    if method in POOLED:
+        x = np.concatenate([prepared.transform(data.source), x])
+        y = np.concatenate([data.source[label].to_numpy(), y])
+    if method in TRANSFER:
+        pretrained = _pretrained(data, seed)  # before the clock starts
+    began = time.process_time()
+    if method == "source only":
+        score, choice = _network_score(pretrained), "nothing to choose"
+    elif method == "frozen":
+        score, choice = _frozen(pretrained, x, y, held)
+    elif method == "logistic regression":
+        score, choice = _logistic(x, y, held)
+    elif method.startswith("gradient boosting"):
+        score, choice = _boosted(x, y, held, rows=(20,) if method in POOLED else LEAF_ROWS)
+    else:
+        start = pretrained if method == "fine-tuned" else network(x.shape[1], seed=seed)
+        model, choice = _trained(start, x, y, held, rates=RATES[method], epochs=data.epochs, seed=seed)
+        score = _network_score(model)
+    seconds = round(time.process_time() - began, 1)
+    validation = float(roc_auc_score(held[1], score(held[0])))
+    return Fitted(lambda table: score(prepared.transform(table)), validation, choice, seconds)
+
+
+Held = tuple[Array, Array]
+Score = Callable[[Array], Array]
+
+
+@functools.cache
+def _prepared(data: Segments) -> Pipeline:
+    return preparation(data.columns).fit(data.source)
+
+
+@functools.cache
+def _pretrained(data: Segments, seed: int) -> keras.Model:
+    """The network after the source segment; never trained further itself."""
+    prepared, label = _prepared(data), data.columns.label
+    x, held_x = (prepared.transform(part) for part in (data.source, data.source_validation))
+    y, held_y = (part[label].to_numpy() for part in (data.source, data.source_validation))
+    start = network(x.shape[1], seed=seed)
+    return _trained(start, x, y, (held_x, held_y), rates=RATES["source"], epochs=data.epochs, seed=seed)[0]
+
+
+@functools.cache
+def _workbench(width: int) -> keras.Model:
+    """A compiled network that every training is done in; kept, since building its graph is slow."""
+    model = network(width)
+    model.compile(keras.optimizers.Adam(), "binary_crossentropy")
+    rows = np.zeros((8, width), "float32"), np.zeros(8)
+    model.fit(*rows, validation_data=rows, verbose=0)
+    return model
+
+
+def _trained(
+    start: keras.Model, x: Array, y: Array, held: Held, *, rates: tuple[float, ...], epochs: int, seed: int
+) -> tuple[keras.Model, str]:
+    """Train from these weights with each rate; stop by the validation loss, choose by the AUC."""
+    model = _workbench(x.shape[1])
+    scores, kept = {}, {}
+    for rate in rates:
+        keras.utils.set_random_seed(seed)
+        forget(model, start.get_weights(), rate=rate, seed=seed)
+        losses = fit_few(
+            model,
+            x,
+            y,
+            held,
+            monitor="val_loss",
+            batch_size=32 if len(x) < 10_000 else 256,
+            steps=STEPS,
+            patience=PATIENCE,
+            epochs=epochs,
+            validation_batch_size=len(held[0]),
+        )
+        scores[rate] = float(roc_auc_score(held[1], _network_score(model)(held[0])))
+        kept[rate] = f"rate {rate:g}, epoch {int(np.argmin(losses)) + 1}", model.get_weights()
+    choice, weights = kept[best(scores)]
+    chosen = network(x.shape[1])
+    chosen.set_weights(weights)
+    return chosen, choice
+
+
+def _network_score(model: keras.Model) -> Score:
+    return lambda x: np.asarray(keras.ops.convert_to_numpy(model(x, training=False))).ravel()
+
+
+def _frozen(pretrained: keras.Model, x: Array, y: Array, held: Held) -> tuple[Score, str]:
+    model = network(x.shape[1])
+    model.set_weights(pretrained.get_weights())
+    freeze(model, train_from="head")
+    prefix, _ = split(model, at="hidden_2")
+    score, choice = _logistic(precompute(prefix, x), y, (precompute(prefix, held[0]), held[1]))
+    return lambda rows: score(precompute(prefix, rows)), choice
+
+
+def _logistic(x: Array, y: Array, held: Held) -> tuple[Score, str]:
+    classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
+    grid = {"logisticregression__C": INVERSE_PENALTIES}
+    return _searched(classifier, grid, x, y, held, "C {logisticregression__C:g}")
+
+
+def _boosted(x: Array, y: Array, held: Held, *, rows: tuple[int, ...]) -> tuple[Score, str]:
+    classifier = HistGradientBoostingClassifier(learning_rate=0.05, early_stopping=False, random_state=0)
+    grid = [
+        {"max_leaf_nodes": [leaves], "min_samples_leaf": [least], "max_iter": TREES}
+        for leaves in LEAVES
+        for least in rows
+    ]
+    words = "{max_leaf_nodes} leaves of {min_samples_leaf} rows or more, {max_iter} trees"
+    return _searched(classifier, grid, x, y, held, words)
+
+
+def _searched(classifier: Any, grid: Any, x: Array, y: Array, held: Held, words: str) -> tuple[Score, str]:
+    """What has the highest area under the ROC curve on validation."""
+    data = {"columns": x}, y, {"columns": held[0]}, held[1]
+    found = search(lambda _: classifier, lambda _: grid, *data, scoring="roc_auc")
+    return lambda rows: found.classifier.predict_proba(rows)[:, 1], words.format(**found.settings)
+
+
+# -- the measured table ---------------------------------------------------------------------------
+
+
+def measure(method: str, labels: int, *, seed: int = 0, edition: Edition | None = None) -> dict[str, Any]:
+    """Fit a method to so many labelled rows, and test; the value is the area under the ROC curve.
+
+    Examples
+    --------
+    >>> pocket = Edition("pocket", "digits", "mobilenet_v2_glyphs", "an example")
+    >>> list(measure("logistic regression", 50, edition=pocket))
+    ['value', 'validation', 'choice', 'cpu_seconds', 'average_precision']
+    """
+    data = load_segments(edition or page.current())
+    fitted = fit(data, method, labels, seed=seed)
+    truth, scores = data.test[data.columns.label], fitted.predict(data.test)
+    return {
+        "value": float(roc_auc_score(truth, scores)),
+        "validation": fitted.validation,
+        "choice": fitted.choice,
+        "cpu_seconds": fitted.cpu_seconds,
+        "average_precision": float(average_precision_score(truth, scores)),
+    }
+
+
+STUDY = application(
+    "credit",
+    methods=METHODS,
+    sizes=SIZES,
+    metric="AUC",
+    measure=measure,
+    # The area is the share of pairs (a default, a repaid loan) in the right order. Counting clients instead
+    # of pairs gives a standard error somewhat smaller than the area's own.
+    examples=lambda: len(load_segments(page.current()).test),
+)
+
+
+# -- decisions ------------------------------------------------------------------------------------
+
+
+def _decisions(labels: npt.ArrayLike, flagged: npt.ArrayLike, by: Any) -> tuple[Array, Array]:
+    truth, declined = np.asarray(labels) == 1, np.asarray(flagged).astype(bool)
+    if not len(truth) == len(declined) == len(by):
+        raise ValueError(
+            f"labels, flagged and groups: expected one each for every client, got {len(truth)}, "
+            f"{len(declined)} and {len(by)}. Give all for the same rows."
+        )
+    return truth, declined
+
+
+def cost(labels: npt.ArrayLike, flagged: npt.ArrayLike, *, miss: float = 5.0, alarm: float = 1.0) -> float:
+    """What wrong decisions cost, on average over the clients.
+
+    `labels` are 1 for a default, `flagged` says whether the client was declined. A miss is a default that was
+    not flagged, a false alarm a client declined who would have paid. The default, five to one, is the cost
+    matrix that comes with the German credit data.
+
+    Examples
+    --------
+    >>> cost([1, 1, 0, 0], [True, False, True, False])
+    1.5
+    """
+    truth, declined = _decisions(labels, flagged, labels)
+    return float(np.mean(miss * (truth & ~declined) + alarm * (~truth & declined)))
+
+
+def groups(labels: npt.ArrayLike, flagged: npt.ArrayLike, by: "pd.Series[Any]") -> pd.DataFrame:
+    """How decisions fall on groups of clients: `by` has each client's, a categorical's order is kept.
+
+    Gives a row for each group: ``clients``, ``defaults`` (share), ``flagged`` (share declined) and
+    ``sensitivity`` (share of the defaults that were flagged, NaN if there is none), the last two with
+    ``_low`` and ``_high``, their 95% bootstrap intervals. To compare two groups is no test of fairness:
+    which measure matters is a decision about the use.
+
+    Examples
+    --------
+    >>> table = groups([1, 0, 1, 0], [1, 0, 0, 0], pd.Series(["a", "a", "b", "b"]))
+    >>> table[["flagged", "sensitivity"]].values.tolist()
+    [[0.5, 1.0], [0.0, 0.0]]
+    """
+    truth, declined = _decisions(labels, flagged, by)
+    names = by.astype("category")
+    rows = {}
+    for name in names.cat.categories[names.cat.categories.isin(names)]:
+        here = (names == name).to_numpy()
+        row = {"clients": int(here.sum()), "defaults": truth[here].mean()}
+        for what, of in (("flagged", here), ("sensitivity", here & truth)):
+            ends = bootstrap_interval(np.mean, declined[of]) if of.any() else (math.nan, math.nan)
+            row[what] = declined[of].mean() if of.any() else math.nan
+            row[f"{what}_low"], row[f"{what}_high"] = ends
+        rows[name] = row
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+# -- another bank ---------------------------------------------------------------------------------
+
+GERMAN = Columns(
+    numbers=("duration", "amount", "installment_rate", "residence", "credits", "dependents"),
+    categories=(
+        *("checking", "history", "purpose", "savings", "employment", "debtors", "property"),
+        *("other_plans", "housing", "job", "telephone", "foreign"),
+    ),
+    label="default",
+    kept_back=("status_sex", "age"),
+)
+
+
+def load_german(edition: Edition) -> pd.DataFrame:
+    """The German credit data, columns of `GERMAN`: 1,000 loans of another bank, country and time.
+
+    ``default`` is 1 for a bad risk. In the pocket edition random numbers take their place.
+
+    Examples
+    --------
+    >>> load_german(Edition("pocket", "digits", "mobilenet_v2_glyphs", "an example")).shape
+    (400, 21)
+    """
+    if edition.name == "full":
+        return german_table(downloads.fetch(FILES[1]))
+    rng = np.random.default_rng(0)
+    numbers = {name: rng.integers(1, 100, 400) for name in (*GERMAN.numbers, "age", "default")}
+    codes = {name: rng.choice(["A1", "A2"], 400) for name in (*GERMAN.categories, "status_sex")}
+    return pd.DataFrame(numbers | codes).assign(default=lambda table: table["default"] % 2)

@@ -1,0 +1,522 @@
+"""What later chapters need from earlier ones, trained: the article's two phases, and our own recipe.
+
+A chapter shows its Keras lines and runs them. A later chapter that starts from the result calls the
+function here, which runs the same lines once and keeps the weights in the cache folder, under a name
+made from everything that went in. A chapter that has just run its lines hands the result over with
+`keep`, so that it need not be computed again; what was not run as the recipe says is not kept.
+"""
+
+import dataclasses
+import functools
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from tqdm.keras import TqdmCallback
+
+from tlhelpers import cache, datasets
+from tlhelpers._graph import signature
+from tlhelpers.backbones import load_backbone, preparation
+from tlhelpers.evaluation import history_table
+from tlhelpers.freezing import freeze, leaves
+from tlhelpers.page import editions
+from tlhelpers.prefix import cut_points, precompute, split
+
+from .skeleton import Network, fit_with_cosine
+
+__all__ = [
+    "TRAIN_FROM",
+    "Trained",
+    "article_fine_tuned",
+    "article_head",
+    "article_model",
+    "augmented",
+    "compile_as_ours",
+    "keep",
+    "our_classifier",
+    "our_model",
+]
+
+ARTICLE_RANGE = (0.0, 1.0)
+"""What the article scales pixels to. ImageNet's network was trained on -1 to 1."""
+BATCH_SIZE = 32
+HEAD_EPOCHS = 10
+FINE_TUNE_EPOCHS = 5
+STEPS_PER_EXECUTION = 20
+"""Steps that Keras runs between two looks from Python; changes speed only."""
+
+# TensorFlow traces a training step twice if variables are made inside it: the optimiser's, or a metric's that
+# was given by name. So whatever is trained here has them made before. That changes no number.
+
+TRAIN_FROM = 100
+"""First backbone layer that fine-tuning trains. The article says "the last few layers" and no more;
+this is the choice of TensorFlow's tutorial on transfer learning. Its chapter measures two others."""
+
+OURS_CUT = "block_2_add"
+OURS_END = "block_9_add"
+OURS_BATCH_SIZE = 128
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained classifier (raw digits in, ten probabilities out) and one row of history an epoch."""
+
+    model: keras.Model
+    history: pd.DataFrame
+
+
+def article_model(edition: editions.Edition, *, seed: int = 0) -> keras.Model:
+    """The article's classifier before any training on digits; the seed is for the head's weights.
+
+    Raw digits (n, height, width), values 0..255, to float32 (n, 10) probabilities. Layers "prepare",
+    "backbone" (frozen), "pool", "head". Built line by line in the chapter "Build the model".
+
+    Examples
+    --------
+    >>> from tlhelpers import page, studies
+    >>> pocket = page.Edition("pocket", "digits", "mobilenet_v2_glyphs", "an example")
+    >>> studies.recipes.article_model(pocket).output_shape
+    (None, 10)
+    """
+    image_shape = datasets.load_dataset(edition.dataset).train.images.shape[1:]
+    prepare = preparation(edition.backbone, image_shape, pixel_range=ARTICLE_RANGE)
+    backbone = load_backbone(edition.backbone)
+    freeze(backbone)
+    inputs = keras.Input(image_shape, name="digits")
+    x = backbone(prepare(inputs))
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    initial = keras.initializers.GlorotUniform(seed=seed)
+    outputs = keras.layers.Dense(10, activation="softmax", kernel_initializer=initial, name="head")(x)
+    return keras.Model(inputs, outputs, name="classifier")
+
+
+def compile_as_article(model: keras.Model) -> None:
+    """Compile as the article does: Adam with Keras' defaults, categorical cross-entropy, accuracy."""
+    model.compile(
+        optimizer=keras.optimizers.Adam(),
+        loss="sparse_categorical_crossentropy",
+        metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],
+        steps_per_execution=STEPS_PER_EXECUTION,
+    )
+    model.optimizer.build(model.trainable_variables)
+
+
+def article_head(edition: editions.Edition, *, seed: int = 0) -> Trained:
+    """The article's first phase: the backbone frozen, the head trained for ten epochs.
+
+    The seed is for the head's initial weights and the order of the batches. Shown line by line in the chapter
+    "Train the head".
+    """
+    return _run(_Head(edition, seed))
+
+
+def article_fine_tuned(edition: editions.Edition, *, train_from: int = TRAIN_FROM, seed: int = 0) -> Trained:
+    """The article's second phase: the backbone's last layers unfrozen, BatchNorm training, epochs 11 to 15.
+
+    `train_from` is the index of the first backbone layer that trains; the seed is also the first phase's.
+    Shown line by line in the chapter "Fine-tune the top".
+    """
+    layers = len(load_backbone(edition.backbone).layers)
+    if not 0 <= train_from < layers:
+        raise ValueError(f"train_from: expected an index into {layers} backbone layers, got {train_from}.")
+    return _run(_FineTune(edition, seed, train_from))
+
+
+def our_model(
+    edition: editions.Edition, *, weights: Literal["pretrained", "random"] = "pretrained", seed: int = 0
+) -> keras.Model:
+    """Our classifier before any training on digits: the backbone's first ten blocks, and all of their output.
+
+    Blocks 0 to 2 are frozen, blocks 3 to 9 train, with BatchNorm, whose averages follow quickly
+    (momentum 0.95). Then flatten, dropout, one dense layer. The seed is for the head, the dropout and random
+    weights of the backbone. Explained in the chapter "Go beyond the article".
+
+    Raw digits (n, height, width), values 0..255, to float32 (n, 10) probabilities. Layers "prepare",
+    "backbone", "flatten", "dropout", "head". Cut it after ``"block_2_add"``.
+
+    Examples
+    --------
+    >>> from tlhelpers import page, studies
+    >>> pocket = page.Edition("pocket", "digits", "mobilenet_v2_glyphs", "an example")
+    >>> studies.recipes.our_model(pocket).get_layer("flatten").output.shape
+    (None, 96)
+    """
+    image_shape = datasets.load_dataset(edition.dataset).train.images.shape[1:]
+    whole = load_backbone(edition.backbone, weights=weights, seed=seed)
+    backbone = keras.Model(whole.inputs, whole.get_layer(OURS_END).output, name="backbone")
+    freeze(backbone, train_from="block_3_expand", batch_norm="train")
+    for layer in backbone.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.95
+    inputs = keras.Input(image_shape, name="digits")
+    x = backbone(preparation(edition.backbone, image_shape, pixel_range=ARTICLE_RANGE)(inputs))
+    x = keras.layers.Flatten(name="flatten")(x)
+    x = keras.layers.Dropout(0.3, seed=seed, name="dropout")(x)
+    initial = keras.initializers.GlorotUniform(seed=seed)
+    outputs = keras.layers.Dense(10, activation="softmax", kernel_initializer=initial, name="head")(x)
+    return keras.Model(inputs, outputs, name="classifier")
+
+
+def augmented(
+    images: npt.NDArray[Any], labels: npt.NDArray[Any], *, copies: int = 3, seed: int = 0
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """The images, and after them so many copies of each, turned, scaled and shifted a little at random.
+
+    A frozen prefix can't see new images in each epoch if it runs once. It can see a few copies of each, made
+    beforehand. Rotation by up to 12 degrees, zoom by up to 12%, shift by up to 7% of the size, by Keras' own
+    layers. Explained in the chapter "Go beyond the article".
+
+    Parameters
+    ----------
+    images, labels
+        Grey images (n, height, width), any numeric dtype, on a background of 0; their labels, (n,).
+    copies, seed
+        Changed copies of each image, and the seed of the changes.
+
+    Returns
+    -------
+    images, labels : numpy.ndarray
+        ((copies + 1) * n, height, width) and ((copies + 1) * n,), of the same dtypes; the originals first.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tlhelpers import studies
+    >>> images, labels = studies.recipes.augmented(np.zeros((5, 8, 8), "uint8"), np.arange(5), copies=2)
+    >>> images.shape, images.dtype, labels.shape
+    ((15, 8, 8), dtype('uint8'), (15,))
+    """
+    if images.ndim != 3 or len(images) == 0:
+        raise ValueError(
+            f"images: expected (n, height, width) with n of at least 1, got {images.shape}. "
+            "Give grey images without a channel axis."
+        )
+    if labels.shape != images.shape[:1]:
+        raise ValueError(f"labels: expected one for each of {len(images)} images, got {labels.shape}.")
+    if copies < 0:
+        raise ValueError(f"copies: expected 0 or more, got {copies}.")
+    change = keras.Sequential(
+        [
+            keras.layers.RandomRotation(12 / 360, fill_mode="constant", seed=seed),
+            keras.layers.RandomZoom(0.12, fill_mode="constant", seed=seed),
+            keras.layers.RandomTranslation(0.07, 0.07, fill_mode="constant", seed=seed),
+        ]
+    )
+    changed = []
+    for _ in range(copies):
+        for first in range(0, len(images), 1024):
+            batch = change(images[first : first + 1024, ..., None].astype("float32"), training=True)
+            pixels = keras.ops.convert_to_numpy(batch)[..., 0]
+            whole = np.issubdtype(images.dtype, np.integer)
+            changed.append((np.rint(pixels) if whole else pixels).astype(images.dtype))
+    return np.concatenate([images, *changed]), np.tile(labels, copies + 1)
+
+
+def compile_as_ours(model: keras.Model, *, steps: int) -> None:
+    """Compile with our recipe's optimiser: Adam, whose learning rate warms up and then goes down.
+
+    Over the first tenth of the `steps` of all epochs it rises to 0.002, and over the rest it follows a cosine
+    to zero. Explained in the chapter "Go beyond the article".
+
+    Source of the cosine: Loshchilov and Hutter, *SGDR*, 2017; of the warm-up: Goyal et al., *Accurate,
+    Large Minibatch SGD*, 2017.
+
+    Examples
+    --------
+    >>> from tlhelpers import studies
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(10, activation="softmax")])
+    >>> studies.recipes.compile_as_ours(model, steps=100)
+    >>> _ = model.optimizer.iterations.assign(10)
+    >>> round(float(model.optimizer.learning_rate), 4)
+    0.002
+    """
+    if steps < 10:
+        raise ValueError(f"steps: expected 10 or more, got {steps}. Give the steps of all epochs together.")
+    warm_up = steps // 10
+    rate = keras.optimizers.schedules.CosineDecay(
+        0.0, steps - warm_up, warmup_target=0.002, warmup_steps=warm_up
+    )
+    model.compile(
+        optimizer=keras.optimizers.Adam(rate),
+        loss="sparse_categorical_crossentropy",
+        metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],
+        steps_per_execution=STEPS_PER_EXECUTION,
+    )
+    model.optimizer.build(model.trainable_variables)
+
+
+def our_classifier(edition: editions.Edition, *, limit: int | None = None, seed: int = 0) -> Trained:
+    """Our recipe: cut early, keep all of the output, train the middle, with copies of each digit.
+
+    Trains on the first `limit` training digits, or on all. The seed is for the head's initial weights, the
+    copies, the dropout and the order of the batches. Shown line by line in the chapter "Go beyond the
+    article".
+    """
+    if limit is not None and limit < OURS_BATCH_SIZE:
+        raise ValueError(f"limit: expected {OURS_BATCH_SIZE} digits or more, got {limit}.")
+    return _run(_Ours(edition, seed, limit))
+
+
+def last_cut_before(model: keras.Model, train_from: int) -> str:
+    """The last cut point of the frozen part: where the second phase divides the network."""
+    order = [layer.name for layer in leaves(model)]
+    first = order.index(model.get_layer("backbone").layers[train_from].name)
+    return [name for name in cut_points(model) if order.index(name) < first][-1]
+
+
+@dataclass(frozen=True)
+class _Head:
+    edition: editions.Edition
+    seed: int
+    name: ClassVar[str] = "article_head"
+    phase: ClassVar[str] = "head"
+    epochs: ClassVar[int] = HEAD_EPOCHS
+    first_epoch: ClassVar[int] = 1
+    batch_size: ClassVar[int] = BATCH_SIZE
+
+    def blank(self) -> keras.Model:
+        """The classifier with this phase's layers trainable and nobody's weights in particular."""
+        return article_model(self.edition, seed=self.seed)
+
+    def start(self) -> tuple[keras.Model, str]:
+        """The classifier before this phase, and where to cut it."""
+        return self.blank(), "pool"
+
+    def digits(self, train: datasets.Split) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """What it trains on."""
+        return train.images, train.labels
+
+    def compile(self, suffix: keras.Model, steps: int) -> None:
+        compile_as_article(suffix)
+
+
+@dataclass(frozen=True)
+class _FineTune(_Head):
+    train_from: int
+    name: ClassVar[str] = "article_fine_tuned"
+    phase: ClassVar[str] = "fine-tuning"
+    epochs: ClassVar[int] = FINE_TUNE_EPOCHS
+    first_epoch: ClassVar[int] = HEAD_EPOCHS + 1
+
+    def blank(self) -> keras.Model:
+        model = article_model(self.edition, seed=self.seed)
+        freeze(model.get_layer("backbone"), train_from=self.train_from, batch_norm="train")
+        return model
+
+    def start(self) -> tuple[keras.Model, str]:
+        model = article_head(self.edition, seed=self.seed).model
+        freeze(model.get_layer("backbone"), train_from=self.train_from, batch_norm="train")
+        return model, last_cut_before(model, self.train_from)
+
+
+@dataclass(frozen=True)
+class _Ours(_Head):
+    limit: int | None
+    name: ClassVar[str] = "our_classifier"
+    phase: ClassVar[str] = "ours"
+    batch_size: ClassVar[int] = OURS_BATCH_SIZE
+
+    @property
+    def epochs(self) -> int:  # type: ignore[override]
+        return our_passes(self.edition)
+
+    def blank(self) -> keras.Model:
+        return our_model(self.edition, seed=self.seed)
+
+    def start(self) -> tuple[keras.Model, str]:
+        return self.blank(), OURS_CUT
+
+    def digits(self, train: datasets.Split) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        return augmented(train.images[: self.limit], train.labels[: self.limit], seed=self.seed)
+
+    def compile(self, suffix: keras.Model, steps: int) -> None:
+        compile_as_ours(suffix, steps=steps)
+
+
+def our_passes(edition: editions.Edition) -> int:
+    """Passes over the digits and their copies: more where digits are few."""
+    return 2 if edition.name == "full" else 20
+
+
+def _run(plan: _Head) -> Trained:
+    folder = _folder(plan)
+    with cache.lock(folder.name):
+        if not folder.exists():
+            model, at = plan.start()
+            data = datasets.load_dataset(plan.edition.dataset)
+            prefix, suffix = split(model, at=at)
+            images, labels = plan.digits(data.train)
+            train, validation = (precompute(prefix, each) for each in (images, data.validation.images))
+            plan.compile(suffix, steps=plan.epochs * -(-len(images) // plan.batch_size))
+            keras.utils.set_random_seed(plan.seed)
+            history = suffix.fit(
+                train,
+                labels,
+                validation_data=(validation, data.validation.labels),
+                batch_size=plan.batch_size,
+                epochs=plan.epochs,
+                verbose=0,
+                callbacks=[TqdmCallback(verbose=0, desc=plan.name, leave=False)],
+            )
+            _store(folder, model, history_table(history, phase=plan.phase, first_epoch=plan.first_epoch))
+    return _load(plan, folder)
+
+
+def keep(
+    model: keras.Model, suffix: keras.Model, history: Any, *, edition: editions.Edition, seed: int = 0
+) -> bool:
+    """Hand the result of a chapter's own lines to the chapters after it; gives whether it was kept.
+
+    Compares what was run with the recipe: layers, frozen weights, what trains, optimiser, loss, epochs and
+    steps. (Labels and seed leave no trace in a model, so they can't be compared.) If all agree, the weights
+    and the history go into the cache folder and the recipe need not run again. If not (a reader changed the
+    number of epochs, say), it prints what differs and keeps nothing: later chapters then run the recipe
+    themselves. Used in the chapters "Train the head" and "Fine-tune the top".
+
+    Parameters
+    ----------
+    model, suffix
+        The whole classifier after training, and the part that `fit` trained.
+    history
+        What `fit` returned.
+    edition, seed
+        As given to the recipe.
+    """
+    trains = [i for i, layer in enumerate(model.get_layer("backbone").layers) if layer.trainable]
+    plan = _FineTune(edition, seed, trains[0]) if trains else _Head(edition, seed)
+    reference, at = plan.start()
+    expected_suffix = split(reference, at=at)[1]
+    compile_as_article(expected_suffix)
+    images = len(datasets.load_dataset(edition.dataset).train)
+    per_epoch = -(-images // BATCH_SIZE)
+    expected = _settings(reference, expected_suffix, epochs=plan.epochs, steps=plan.epochs * per_epoch)
+    optimizer = getattr(suffix, "optimizer", None)
+    steps = int(optimizer.iterations) if optimizer else 0
+    got = _settings(model, suffix, epochs=history.params["epochs"], steps=steps)
+    differs = [name for name in expected if expected[name] != got[name]]
+    if differs:
+        shown = [f"{name} (recipe {_short(expected[name])}, here {_short(got[name])})" for name in differs]
+        print(f"Not kept for later chapters, since it differs from the recipe in {', '.join(shown)}.")
+        return False
+    folder = _folder(plan)
+    with cache.lock(folder.name):
+        _store(folder, model, history_table(history, phase=plan.phase, first_epoch=plan.first_epoch))
+    return True
+
+
+def _settings(model: keras.Model, suffix: keras.Model, *, epochs: int, steps: int) -> dict[str, Any]:
+    trainable = {id(weight) for weight in model.trainable_weights}
+    optimizer = getattr(suffix, "optimizer", None)
+    return {
+        "epochs": epochs,
+        "steps": steps,
+        "optimizer": (type(optimizer).__name__, float(optimizer.learning_rate)) if optimizer else None,
+        "loss": getattr(suffix, "loss", None),
+        "layers": signature(model),
+        "trained weights": [weight.path for weight in model.trainable_weights],
+        "frozen weights": cache.content_key(
+            *[
+                keras.ops.convert_to_numpy(weight)
+                for layer in leaves(model)
+                if not layer.trainable
+                for weight in layer.weights
+                if id(weight) not in trainable
+            ]
+        ),
+    }
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:12]}..."
+
+
+def _folder(plan: _Head) -> Path:
+    """Where a recipe's result lies: a name made from all that goes into it."""
+    data = datasets.load_dataset(plan.edition.dataset)
+    backbone = load_backbone(plan.edition.backbone)
+    key = cache.content_key(
+        plan.name,
+        *[getattr(plan, field.name) for field in dataclasses.fields(plan) if field.name != "edition"],
+        keras.version(),
+        keras.backend.backend(),
+        importlib.import_module(keras.backend.backend()).__version__,
+        cache.code_key("backbones", "datasets", "freezing", __name__),
+        *[keras.ops.convert_to_numpy(weight) for weight in backbone.weights],
+        *[array for part in (data.train, data.validation) for array in (part.images, part.labels)],
+    )
+    return cache.cache_folder() / "recipes" / f"{plan.name}-{key[:32]}"
+
+
+def _store(folder: Path, model: keras.Model, history: pd.DataFrame) -> None:
+    if not folder.exists():
+        with cache.atomic_folder(folder) as partial:
+            model.save_weights(partial / "model.weights.h5")
+            history.to_json(partial / "history.json", orient="records")
+
+
+def _load(plan: _Head, folder: Path) -> Trained:
+    model = plan.blank()
+    model.load_weights(folder / "model.weights.h5")
+    return Trained(model, pd.read_json(folder / "history.json", orient="records", precise_float=True))
+
+
+# -- the classic shape, trained from any depth ----------------------------------------------------
+
+
+# To trace a network takes longer than to train it on few labels, so the networks are kept.
+@functools.lru_cache(maxsize=24)
+def classic_network(
+    backbone_name: str, image_shape: tuple[int, ...], image_size: int, classes: int, train_from: str | None
+) -> Network:
+    """Backbone, average pooling, dropout and one dense layer, cut before what trains; BatchNorm frozen.
+
+    The same compiled network at every call: `Network.reset` sets it back. `train_from` is the first layer
+    that trains, None for the head alone; the rest is as `tlhelpers.load_backbone` takes it.
+
+    Examples
+    --------
+    >>> from tlhelpers import studies
+    >>> studies.recipes.classic_network("mobilenet_v2_glyphs", (8, 8), 32, 2, None).suffix.output_shape
+    (None, 2)
+    """
+    backbone = load_backbone(backbone_name, image_size=image_size)
+    freeze(backbone, train_from=train_from)
+    inputs = keras.Input(image_shape, name="images")
+    x = preparation(backbone_name, image_shape, image_size=image_size)(inputs)
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(backbone(x))
+    x = keras.layers.Dropout(0.2, seed=0, name="dropout")(x)
+    model = keras.Model(inputs, keras.layers.Dense(classes, activation="softmax", name="head")(x))
+    order = [layer.name for layer in leaves(model)]
+    first = order.index(train_from or "dropout")
+    at = [name for name in cut_points(model) if order.index(name) < first][-1]
+    prefix, suffix = split(model, at)
+    suffix.compile(keras.optimizers.Adam(), "sparse_categorical_crossentropy")
+    suffix.optimizer.build(suffix.trainable_variables)
+    return Network(prefix, suffix, suffix.get_weights())
+
+
+def train_classic(
+    network: Network,
+    few: datasets.Split,
+    others: Sequence[datasets.Split],
+    *,
+    rate: float,
+    epochs: int,
+    batch_size: int,
+    seed: int,
+) -> list[npt.NDArray[np.float32]]:
+    """Train a `classic_network` on few images, from its start; give its probabilities for other images.
+
+    The frozen part is computed once; the rest trains with Adam, the learning rate following a cosine.
+    """
+    network.reset(rate, seed)
+    x, *seen = (np.array(precompute(network.prefix, part.images)) for part in (few, *others))
+    fit_with_cosine(network.suffix, x, few.labels, rate=rate, epochs=epochs, batch_size=batch_size, seed=seed)
+    return [network.suffix.predict(each, batch_size=100, verbose=0) for each in seen]

@@ -1,0 +1,395 @@
+"""What all studies have in common: a table measured row by row, and the parts that a row is made of.
+
+A study states its grid, how one row is measured, and which rows may be measured again on a page (`Study`).
+`measure` fills its table in ``book/measured``, and can be interrupted; `check_one` measures one row again.
+The rest is what several studies do alike: draw few examples, choose by validation, train.
+"""
+
+import itertools
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, Self, TypeVar
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV, PredefinedSplit, train_test_split
+
+from tlhelpers import cache, page
+from tlhelpers.page.editions import Edition
+
+__all__ = ["Study", "balanced", "check_one", "draw", "in_proportion", "measure"]
+
+Array = npt.NDArray[Any]
+SEEDS = (0, 1, 2)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A measured table: its grid, how one row is measured, what may differ when it is measured again.
+
+    Attributes
+    ----------
+    table
+        The file in ``book/measured``, without its ending. Several studies may share one.
+    keys
+        Columns that name a row within an edition, in the order of the grid.
+    grid
+        Takes an edition; gives the keys of every row that the table should have for it.
+    row
+        Takes an edition and the keys of a row; gives its other columns, or a table of several rows.
+    again
+        Takes an edition and a row of the table; gives its value as it is now, and the number of examples that
+        this is a share of (None where it is no share). None where no page measures a row again.
+    like
+        Columns that say what was measured: rows that share them differ in their seed only.
+    value
+        The column that is compared.
+    where, most_seconds
+        Which rows a page has time for: a condition on the table's columns, and the most ``cpu_seconds`` that
+        any row of such a point took.
+    """
+
+    table: str
+    keys: tuple[str, ...]
+    grid: Callable[[Edition], Iterable[tuple[Any, ...]]]
+    row: Callable[..., "dict[str, Any] | pd.DataFrame"]
+    again: "Callable[[Edition, pd.Series[Any]], tuple[float, int | None]] | None" = None
+    like: tuple[str, ...] = ()
+    value: str = "test_accuracy"
+    where: str = "seed >= 0"
+    most_seconds: float | None = None
+
+
+def application(
+    domain: str,
+    *,
+    methods: Sequence[str],
+    sizes: Sequence[int],
+    metric: str,
+    measure: Callable[..., dict[str, Any]],
+    examples: Callable[[], int],
+    where: str = "seed >= 0",
+) -> Study:
+    """A domain's part of the table "applications"; in the full edition alone: the pocket one lacks the data.
+
+    `measure` takes method, number of labels and the keyword ``seed``; it gives the row from ``value`` on.
+    `examples` gives the number that the value is a share of, `where` which rows a page may measure again.
+    """
+
+    def row(edition: Edition, domain: str, method: str, labels: int, seed: int) -> dict[str, Any]:
+        return {"metric": metric, **measure(method, labels, seed=seed)}
+
+    row.__module__ = measure.__module__  # whose code chooses the row that is measured again
+    return Study(
+        table="applications",
+        keys=("domain", "method", "labels", "seed"),
+        grid=lambda edition: itertools.product([domain] * (edition.name == "full"), methods, sizes, SEEDS),
+        row=row,
+        again=lambda edition, row: (
+            float(measure(row.method, int(row.labels), seed=int(row.seed))["value"]),
+            examples(),
+        ),
+        like=("method", "labels"),
+        value="value",
+        where=f"domain == {domain!r} and {where}",
+        most_seconds=10,
+    )
+
+
+def measure(study: Study, edition: Edition, folder: Path) -> None:
+    """Measure the rows that the table in `folder` lacks, one by one; each is kept as soon as it is there."""
+    path = folder / f"{study.table}.csv"
+    for values in study.grid(edition):
+        key: dict[str, Any] = {"edition": edition.name, **dict(zip(study.keys, values, strict=True))}
+        table = pd.read_csv(path, dtype={"commit": str}) if path.exists() else pd.DataFrame()
+        if len(table) and (table[list(key)] == pd.Series(key)).all(axis=1).any():
+            continue
+        print(f"{study.table}: {', '.join(map(str, values))} ...", flush=True)
+        found = study.row(edition, *values)
+        rows = found if isinstance(found, pd.DataFrame) else pd.DataFrame([found])
+        rows = pd.concat([pd.DataFrame([key] * len(rows), index=rows.index), rows], axis=1)
+        rows = rows.assign(**page.stamp())
+        with cache.atomic_file(path) as partial:
+            if set(rows) <= set(table):  # what is there stays as it is, to the byte
+                lines = rows.reindex(columns=table.columns).to_csv(
+                    index=False, header=False, float_format="%.6g"
+                )
+                partial.write_text(path.read_text() + lines)
+            else:
+                pd.concat([table, rows]).to_csv(partial, index=False, float_format="%.6g")
+
+
+def check_one(study: Study, *, edition: Edition | None = None, which: int | None = None) -> pd.DataFrame:
+    """Measure one row of a study's table again, and stop if it does not agree.
+
+    Parameters
+    ----------
+    study
+        One that says how (`Study.again`).
+    edition
+        Whose rows; the current edition's by default.
+    which
+        A number that chooses the row; without it the code that computes does, so another one is taken as the
+        project moves on, and none by a change of words.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row: the columns `Study.like`, ``seed``, ``then`` and ``now``, and ``allowed``: the tolerance over
+        the seeds of that point, see `tlhelpers.page.published.tolerance`.
+
+    Raises
+    ------
+    tlhelpers.page.published.Disagreement
+        If they differ by more.
+    LookupError
+        If there are no such rows with three seeds or more.
+
+    Notes
+    -----
+    Explained in the chapter "Climb the freezing ladder".
+
+    Examples
+    --------
+    >>> from tlhelpers import studies
+    >>> found = studies.check_one(studies.ladder.STUDY)  # doctest: +SKIP
+    """
+    assert study.again is not None, study.table
+    edition = edition or page.current()
+    like, most = list(study.like), study.most_seconds
+    rows = page.measured(study.table).query(f"edition == {edition.name!r}").query(study.where)
+    if len(rows):
+        rows = rows.groupby(like).filter(
+            lambda point: len(point) >= 3 and (most is None or bool(point.cpu_seconds.max() <= most))
+        )
+    if rows.empty:
+        raise LookupError(
+            f"{study.table}: expected rows of the {edition.name} edition with three seeds, to measure one of "
+            f"them again, got none. Run `make measure TABLE={study.table}` in this edition first."
+        )
+    number = int(cache.code_key("studies/skeleton", study.row.__module__), 16) if which is None else which
+    row = rows.iloc[number % len(rows)]
+    now, examples = study.again(edition, row)
+    then = float(row[study.value])
+    seeds = rows[(rows[like] == row[like]).all(axis=1)][study.value]
+    allowed = page.tolerance(list(seeds), examples=examples)
+    what = ", ".join(f"{name} {row[name]}" for name in (*like, "seed"))
+    if not abs(now - then) <= allowed:
+        raise page.Disagreement(
+            f"{what}: expected {study.value} {then:.4f} within {allowed:.4f}, as in the measured table, "
+            f"got {now:.4f}. If the method was meant to change, delete its rows, run `make measure` and "
+            "commit the table. If not, something broke."
+        )
+    # For the card at the page's end. Tables with several measures name theirs in a column.
+    name = str(row.get("metric", study.value)).replace("_", " ")
+    page.glue(f"measured again: {name}, {what}", json.dumps({"then": then, "now": now, "allowed": allowed}))
+    return pd.DataFrame([{**row[[*like, "seed"]], "then": then, "now": now, "allowed": allowed}])
+
+
+# -- few examples ---------------------------------------------------------------------------------
+
+
+class _Labelled(Protocol):
+    @property
+    def labels(self) -> npt.NDArray[np.int64]: ...
+
+    def take(self, rows: Array) -> Self:
+        """Those at the given positions."""
+
+
+Examples = TypeVar("Examples", bound=_Labelled)
+
+
+def balanced(labels: npt.NDArray[np.int64], number: int, *, seed: int) -> npt.NDArray[np.int64]:
+    """Positions of `number` examples, equally many of each class, one class after another.
+
+    Raises ValueError if `number` is no multiple of the classes, or a class has too few.
+    """
+    rng = np.random.default_rng(seed)
+    classes, counts = np.unique(labels, return_counts=True)
+    each, left = divmod(number, len(classes))
+    if left or not 0 < each <= counts.min():
+        raise ValueError(
+            f"labels: expected a multiple of {len(classes)} classes, from {len(classes)} to "
+            f"{len(classes) * counts.min()} (the smallest class has {counts.min()}), got {number}."
+        )
+    return np.concatenate([rng.permutation(np.flatnonzero(labels == c))[:each] for c in classes])
+
+
+def in_proportion(labels: npt.NDArray[np.int64], number: int, *, seed: int) -> npt.NDArray[np.int64]:
+    """Positions of `number` examples with the classes in proportion; all, in order, if there are no more.
+
+    Raises ValueError if there are too few for one of each class.
+
+    Examples
+    --------
+    >>> labels = np.repeat([0, 1], [30, 10])
+    >>> np.bincount(labels[in_proportion(labels, 8, seed=0)]).tolist()
+    [6, 2]
+    """
+    everything = np.arange(len(labels))
+    if number >= len(labels):
+        return everything
+    drawn, _ = train_test_split(everything, train_size=number, stratify=labels, random_state=seed)
+    return np.asarray(drawn)
+
+
+def draw(
+    train: Examples,
+    number: int,
+    *,
+    seed: int,
+    rule: Callable[..., npt.NDArray[np.int64]] = balanced,
+) -> Examples:
+    """So many labelled examples, by the rule `balanced` or `in_proportion`.
+
+    Examples
+    --------
+    >>> import tlhelpers as tl
+    >>> few = draw(tl.load_dataset("digits").train, 30, seed=0)
+    >>> np.bincount(few.labels).tolist()
+    [3, 3, 3, 3, 3, 3, 3, 3, 3, 3]
+    """
+    return train.take(rule(train.labels, number, seed=seed))
+
+
+# -- choosing by validation -----------------------------------------------------------------------
+
+Choice = TypeVar("Choice")
+
+
+def best(tried: Mapping[Choice, float]) -> Choice:
+    """The setting with the highest validation score; of equals the first, so the lower of rising rates."""
+    return max(tried, key=lambda setting: tried[setting])
+
+
+def in_words(tried: Mapping[float, float]) -> str:
+    """What validation said at each learning rate, for a column of a table."""
+    return "; ".join(f"{rate:g}: {score:.4f}" for rate, score in tried.items())
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The classifier that validation chose: fitted, with its features' name, its settings and its score."""
+
+    classifier: Any
+    features: str
+    settings: dict[str, Any]
+    score: float
+
+
+def search(
+    classifier: Callable[[int], Any],
+    grid: Callable[[int], Any],
+    train: Mapping[str, Array],
+    labels: Array,
+    validation: Mapping[str, Array],
+    validation_labels: Array,
+    *,
+    scoring: str | None = None,
+) -> Chosen:
+    """Fit a classifier to each kind of features with each setting; keep the one that validation likes best.
+
+    `train` and `validation` hold arrays (n, ...) by the features' name. `classifier` and `grid` take the
+    number of features: an estimator, and what scikit-learn's GridSearchCV takes for it. The first of the best
+    wins. Only `train` is fitted to.
+    """
+    found: list[Chosen] = []
+    for name, x in train.items():
+        rows, held = (np.asarray(each) for each in (x, validation[name]))
+        if rows.dtype.kind == "f":
+            rows, held = rows.reshape(len(rows), -1), held.reshape(len(held), -1)
+        width = 1 if rows.ndim == 1 else rows.shape[1]
+        folds = PredefinedSplit([-1] * len(rows) + [0] * len(held))
+        tried = GridSearchCV(classifier(width), grid(width), cv=folds, refit=False, scoring=scoring)
+        tried.fit(np.concatenate([rows, held]), np.concatenate([labels, validation_labels]))
+        fitted = clone(classifier(width)).set_params(**tried.best_params_).fit(rows, labels)
+        found.append(Chosen(fitted, name, tried.best_params_, float(tried.best_score_)))
+    return max(found, key=lambda each: each.score)
+
+
+# -- training -------------------------------------------------------------------------------------
+
+
+def forget(model: keras.Model, weights: list[Array], *, rate: float, seed: int) -> None:
+    """Give a compiled model these weights, the seed's dropout, and an optimiser that has seen nothing."""
+    model.set_weights(weights)
+    model.get_layer("dropout").seed_generator.state.assign(np.array([seed, 0], "uint32"))
+    for variable in model.optimizer.variables:
+        variable.assign(np.zeros(variable.shape))
+    model.optimizer.learning_rate = rate
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A network cut before what trains, compiled once and set back before each training."""
+
+    prefix: keras.Model
+    suffix: keras.Model
+    weights: list[Array]
+
+    def reset(self, rate: float, seed: int) -> None:
+        """As at first, but for a head drawn from the seed."""
+        forget(self.suffix, self.weights, rate=rate, seed=seed)
+        kernel, bias = self.suffix.get_layer("head").weights
+        kernel.assign(keras.initializers.GlorotUniform(seed=seed)(kernel.shape))
+        bias.assign(np.zeros(bias.shape))
+
+
+def fit_with_cosine(
+    model: keras.Model,
+    x: Array,
+    labels: Array,
+    *,
+    rate: float,
+    epochs: int,
+    batch_size: int,
+    seed: int,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> None:
+    """Fit a compiled model; its learning rate follows a cosine to zero, epoch by epoch.
+
+    The seed orders the batches. Source: Loshchilov and Hutter, *SGDR*, 2017, without its restarts.
+    """
+    cosine = keras.callbacks.LearningRateScheduler(
+        lambda epoch: float(rate * (1 + np.cos(np.pi * epoch / epochs)) / 2)
+    )
+    keras.utils.set_random_seed(seed)
+    every = [cosine, *callbacks]
+    model.fit(x, labels, batch_size=batch_size, epochs=epochs, callbacks=every, verbose=0)
+
+
+def fit_few(
+    model: keras.Model,
+    x: Array,
+    labels: Array,
+    validation: tuple[Array, Array],
+    *,
+    monitor: str,
+    batch_size: int,
+    steps: int,
+    patience: int,
+    **how: Any,
+) -> list[float]:
+    """Fit with early stopping where examples are few; gives what `monitor` was after each epoch.
+
+    An epoch has `steps` steps at least: few examples are shown several times, or an epoch without progress
+    would be one look at a handful of them. The best epoch's weights stay. `how` is what ``fit`` takes.
+    """
+    times = math.ceil(steps * batch_size / len(x))
+    history: list[float] = model.fit(
+        np.concatenate([x] * times),
+        np.concatenate([labels] * times),
+        batch_size=batch_size,
+        validation_data=validation,
+        callbacks=[keras.callbacks.EarlyStopping(monitor, patience=patience, restore_best_weights=True)],
+        verbose=0,
+        **how,
+    ).history[monitor]
+    return history

@@ -1,0 +1,1 @@
+"""What makes, builds and checks the book. Run from the repository's root, as ``python -m tools.NAME``."""

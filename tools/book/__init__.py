@@ -1,0 +1,1 @@
+"""What builds the book, and what Sphinx loads while it does."""

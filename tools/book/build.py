@@ -1,0 +1,173 @@
+"""Copy the chapters to be executed, and build the book from the executed copy.
+
+The tree never holds outputs: ``copy`` puts the chapters into OUT/src, where ``pytest --nbmake --overwrite``
+fills them in, and ``build`` makes OUT/_build/html of exactly that run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tools import repository, setup_cell
+from tools.book import runs
+from tools.checks import pages as pages_check
+
+ROOT = repository.ROOT
+NEEDED = ("_config.yml", "_toc.yml", "pyproject.toml", "CITATION.cff")
+# What a chapter makes for its page's scripts lies in a folder of this name beside it.
+MADE = "web"
+SKIP = shutil.ignore_patterns(".ipynb_checkpoints", "__pycache__", "_build", ".DS_Store", MADE)
+BRANCH = "main"
+# The tag of the cell whose figure the front page shows, too; book/index.md names the file.
+FRONT, FRONT_FILE = "front-page", "front-page.svg"
+COLAB = "https://colab.research.google.com"
+
+
+class BuildError(Exception):
+    """The book cannot be built; the message says what to do."""
+
+
+def copy(out: Path) -> None:
+    """Copy the book's sources to ``out/src``, afresh."""
+    source = out / "src"
+    if "_build" in source.resolve().parts:
+        raise BuildError(f"{source}: nbmake skips any path that contains _build. Choose another OUT.")
+    shutil.rmtree(source, ignore_errors=True)
+    source.mkdir(parents=True)
+    for name in NEEDED:
+        shutil.copy2(ROOT / name, source / name)
+    shutil.copytree(ROOT / "book", source / "book", ignore=SKIP)
+    record = json.dumps(machine(), indent=1)
+    (source / runs.MACHINE).write_text(f"{record}\n", encoding="utf-8")
+
+
+def machine() -> dict[str, Any]:
+    """Where the chapters are about to be executed; the built pages say so, wherever they are built."""
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # no GPU is an answer here, and no error
+    import tensorflow as tf
+
+    from tlhelpers import page
+
+    stamp = page.stamp()
+    gpus = len(tf.config.list_physical_devices("GPU"))
+    system = f"{platform.system()} {platform.machine()}"
+    return {"machine": stamp["machine"], "system": system, "gpus": gpus, "commit": stamp["commit"]}
+
+
+def final_config(
+    config: dict[str, Any], address: str | None, cells: set[str | None]
+) -> tuple[dict[str, Any], list[str]]:
+    """The configuration to build with and notes for the build's log, as the repository's address has it.
+
+    `cells` holds the addresses that the chapters' set-up cells install from; None for a cell that has none.
+    """
+    if address is None:
+        return config, [repository.UNSET]
+    config = {**config, "html": {**config.get("html", {})}}
+    config["repository"] = {"url": address, "branch": BRANCH, "path_to_book": ""}
+    config["html"] |= {"use_repository_button": True, "use_edit_page_button": True, "use_issues_button": True}
+    if "github.com" not in address:
+        return config, [f"repository: {address}; Colab opens GitHub's notebooks only, so no Colab buttons"]
+    # A Colab button that leads to a first cell which cannot install anything helps nobody.
+    if None in cells:
+        why = "its set-up cells lack that address, so no Colab buttons"
+        return config, [f"repository: {address}; {why}: run python -m tools.setup_cell and commit"]
+    config["launch_buttons"] = {"colab_url": COLAB}
+    return config, [f"repository: {address}"]
+
+
+def front_figure(notebook: dict[str, Any]) -> str | None:
+    """The figure of the cell that is tagged for the front page, as SVG; None if this chapter has none."""
+    for cell in notebook["cells"]:
+        if FRONT in cell["metadata"].get("tags", []):
+            for output in cell["outputs"]:
+                if "image/svg+xml" in output.get("data", {}):
+                    return "".join(output["data"]["image/svg+xml"])
+    return None
+
+
+def executed_faults(notebook: dict[str, Any]) -> list[str]:
+    """Why a notebook does not count as executed; an empty list if it does."""
+    code = [c for c in notebook["cells"] if c["cell_type"] == "code" and "".join(c["source"]).strip()]
+    wrong = []
+    if skipped := sum(c["execution_count"] is None for c in code):
+        wrong.append(f"{skipped} of {len(code)} code cells were not executed")
+    failed = [o for c in code for o in c["outputs"] if o["output_type"] == "error"]
+    return wrong + [f"a cell failed: {o['ename']}: {o['evalue']}" for o in failed]
+
+
+def sphinx(out: Path, *how: str) -> int:
+    """Have Jupyter Book build ``out/src``; its exit status."""
+    program = Path(sys.executable).with_name("jupyter-book")
+    command = [str(program), "build", str(out / "src"), "--path-output", str(out), "-q", *how]
+    # Where Sphinx finds tools.book.pages.
+    return subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False).returncode
+
+
+def build(out: Path) -> Path:
+    """Build the book strictly from ``out/src`` and return the front page's path."""
+    source = out / "src"
+    again = f"run: make execute OUT={out}"
+    notebooks = setup_cell.chapters(source)
+    if not notebooks:
+        raise BuildError(f"{source / 'book'} holds no chapter; {again}")
+    cells = set()
+    for path in notebooks:
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        for fault in executed_faults(notebook):
+            raise BuildError(f"{path}: {fault}; {again}")
+        cells.add(setup_cell.cell_address("".join(notebook["cells"][1]["source"])))
+        if figure := front_figure(notebook):
+            (source / "book" / FRONT_FILE).write_text(figure, encoding="utf-8")
+    if not (source / runs.MACHINE).exists():
+        raise BuildError(f"{source / runs.MACHINE} is missing: it says where the chapters ran; {again}")
+
+    config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+    config, notes = final_config(config, repository.address(), cells)
+    text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+    (source / "_config.yml").write_text(text, encoding="utf-8")
+
+    shutil.rmtree(out / "_build", ignore_errors=True)
+    if sphinx(out, "-W", "--keep-going"):
+        raise BuildError("the strict build failed: see the warnings above")
+
+    pages = out / "_build" / "html"
+    for made in sorted((source / "book").rglob(MADE)):
+        # A model that Keras can read is for whoever runs the chapter; pages have no use for it.
+        shutil.copytree(made, pages / made.relative_to(source), ignore=shutil.ignore_patterns("*.keras"))
+    if found := pages_check.check(pages):
+        raise BuildError("\n".join(["the pages are not as they should be:", *found]))
+    for note in notes:
+        print(note)
+    return pages / "index.html"
+
+
+def main() -> int:
+    """Copy or build; see the module's docstring."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["copy", "build"])
+    parser.add_argument("--out", type=Path, default=ROOT / "out", help="the run's folder (default: out)")
+    arguments = parser.parse_args()
+    try:
+        if arguments.what == "copy":
+            copy(arguments.out)
+        else:
+            print(f"the book lies at {build(arguments.out).resolve()}")
+    except BuildError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

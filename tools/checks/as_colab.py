@@ -1,0 +1,138 @@
+"""Run chapters the way Colab does: a fresh environment, an empty folder, nothing but the notebook.
+
+The environment gets Colab's versions of the main packages first. Then the notebook's set-up cell installs
+``tlhelpers`` with pip from a git address, which here is this repository's own commit. Each chapter starts
+with an empty cache, as on a new Colab machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+from tools import repository, setup_cell
+
+PYTHON = "3.13"
+# What a Colab machine brings. pip must leave the pinned ones as they are.
+PINNED = {"tensorflow": "2.20", "keras": "3.13", "numpy": "2.1"}
+UNPINNED = (
+    *("h5py", "ipykernel", "jinja2", "matplotlib", "pandas", "pillow"),
+    *("requests", "scikit-learn", "scipy", "seaborn", "tqdm"),
+)
+CELL_SECONDS = 1200
+# What this process has and a Colab machine does not.
+NOT_THERE = ("PYTHONPATH", "VIRTUAL_ENV", "PYTHONDONTWRITEBYTECODE", "TLHELPERS_DATA")
+
+
+def find_python() -> str:
+    """Colab's Python if this machine has it, else the one that runs this."""
+    program = shutil.which(f"python{PYTHON}")
+    # A version manager may put a name on the path that only says it is not installed.
+    if program and subprocess.run([program, "-c", ""], capture_output=True, check=False).returncode == 0:
+        return program
+    return sys.executable
+
+
+def make_environment(folder: Path, *, bare: bool) -> Path:
+    """A virtual environment with what Colab brings, or with no more than a kernel; its Python."""
+    subprocess.run([find_python(), "-m", "venv", str(folder)], check=True)
+    python = folder / "bin" / "python"
+    wanted = ["ipykernel"] if bare else [f"{name}=={version}.*" for name, version in PINNED.items()]
+    wanted += [] if bare else UNPINNED
+    # Colab's pip is a current one; what Python brings may be too old to take a git address on this machine.
+    command = [str(python), "-m", "pip", "install", "-qq", "--no-compile", "--upgrade"]
+    subprocess.run([*command, "pip"], check=True)
+    subprocess.run([*command, *wanted], check=True)
+    kernel = folder / "share" / "jupyter" / "kernels" / "colab"
+    kernel.mkdir(parents=True, exist_ok=True)
+    argv = [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    (kernel / "kernel.json").write_text(
+        json.dumps({"argv": argv, "display_name": "as Colab", "language": "python"}), encoding="utf-8"
+    )
+    return python
+
+
+def versions(python: Path) -> dict[str, str]:
+    """The main packages in an environment."""
+    command = [str(python), "-m", "pip", "list", "--format", "json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return {each["name"]: each["version"] for each in json.loads(done.stdout) if each["name"] in PINNED}
+
+
+def run_chapter(notebook: Path, *, environment: Path, edition: str, data: Path | None) -> None:
+    """Execute a chapter alone in an empty folder; raises ``CellExecutionError`` if a cell fails."""
+    with tempfile.TemporaryDirectory(prefix="as-colab-") as scratch:
+        content = Path(scratch) / "content"
+        content.mkdir()
+        copy = content / notebook.name
+        shutil.copy2(notebook, copy)
+        setup_cell.write(copy, address=repository.ROOT.as_uri())
+        variables = {name: value for name, value in os.environ.items() if name not in NOT_THERE}
+        variables |= {"TLHELPERS_EDITION": edition, "TLHELPERS_CACHE": str(Path(scratch) / "cache")}
+        if data is not None:
+            variables["TLHELPERS_DATA"] = str(data)
+        chapter = nbformat.read(copy, as_version=4)  # type: ignore[no-untyped-call]
+        where = {"metadata": {"path": str(content)}}
+        client = NotebookClient(chapter, timeout=CELL_SECONDS, kernel_name="colab", resources=where)
+        # Where the client looks for kernels.
+        os.environ["JUPYTER_PATH"] = str(environment / "share" / "jupyter")
+        client.execute(env=variables)
+
+
+def main() -> int:
+    """Run chapters; see the module's docstring."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("chapters", nargs="*", type=Path, help="notebooks (default: every chapter)")
+    parser.add_argument("--edition", choices=["full", "pocket"], help="default: full where the data is")
+    parser.add_argument("--bare", action="store_true", help="an environment with a kernel and no package")
+    arguments = parser.parse_args()
+
+    data = repository.data()
+    edition = arguments.edition or ("full" if data else "pocket")
+    data = data if edition == "full" else None
+    chapters = [path.resolve() for path in arguments.chapters] or setup_cell.chapters()
+    if missing := [str(path) for path in chapters if not path.is_file()]:
+        print(f"error: no such chapter: {', '.join(missing)}", file=sys.stderr)
+        return 1
+    changes = ["git", "status", "--porcelain", "--", "tlhelpers", "pyproject.toml"]
+    if subprocess.run(changes, cwd=repository.ROOT, capture_output=True, check=True).stdout.strip():
+        print("note: tlhelpers has changes that are not committed; the last commit is what is installed")
+
+    failed = 0
+    with tempfile.TemporaryDirectory(prefix="as-colab-") as scratch:
+        environment = Path(scratch) / "environment"
+        began = time.monotonic()
+        python = make_environment(environment, bare=arguments.bare)
+        before = versions(python)
+        seconds = f"{time.monotonic() - began:.0f} s"
+        print(f"as Colab, {edition} edition: {seconds} to make an environment, {before}")
+        for path in chapters:
+            began = time.monotonic()
+            outcome = "passed"
+            try:
+                run_chapter(path, environment=environment, edition=edition, data=data)
+            except (CellExecutionError, TimeoutError) as error:
+                outcome = f"FAILED: {error}"
+                failed += 1
+            print(f"{path.stem}: {outcome}, {time.monotonic() - began:.0f} s", flush=True)
+        after = versions(python)
+        changed = {name: (old, after[name]) for name, old in before.items() if after[name] != old}
+        if changed:
+            print(f"FAILED: the set-up cell made pip change what Colab brings: {changed}")
+    print(f"{len(chapters) - failed} passed, {failed} failed")
+    return int(failed > 0 or bool(changed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

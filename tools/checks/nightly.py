@@ -1,0 +1,139 @@
+"""What is too long for each change: ``make nightly``, or some of it, ``make nightly ONLY="axe links"``.
+
+colab
+    every chapter as Colab would run it, and the first one in an environment without any package
+oldest
+    unit tests with the oldest version of each dependency that pyproject.toml allows
+digits
+    all 10,000 test digits in the browser
+axe
+    axe-core on every page, at two widths and in two themes
+links
+    every address that the book names, by Sphinx' own check; one that cannot be reached fails nothing
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tools import repository, setup_cell
+from tools.book import build
+
+ROOT = repository.ROOT
+OLDEST_PYTHON = "3.11"
+GONE = ("404 ", "410 ")  # how requests begins what Sphinx writes down
+
+
+def _run(*command: str | Path, environment: dict[str, str] | None = None) -> bool:
+    print("+", *(str(part) for part in command), flush=True)
+    done = subprocess.run([str(part) for part in command], cwd=ROOT, env=environment, check=False)
+    return done.returncode == 0
+
+
+def _pytest(*arguments: str) -> bool:
+    return _run(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments)
+
+
+def colab(_out: Path) -> bool:
+    """Every chapter as Colab would run it."""
+    script = (sys.executable, "-m", "tools.checks.as_colab")
+    first = next(path for path in setup_cell.chapters() if path.parent.name == "mnist")
+    every = _run(*script)
+    return _run(*script, "--bare", first) and every
+
+
+def oldest(_out: Path) -> bool:
+    """Unit tests with the oldest dependencies."""
+    with tempfile.TemporaryDirectory(prefix="oldest-") as scratch:
+        # pip only takes the newest; uv has the option, and its answer needs no list of ours.
+        if not _run(sys.executable, "-m", "pip", "install", "-qq", "--target", f"{scratch}/uv", "uv"):
+            return False
+        uv = f"{scratch}/uv/bin/uv"
+        program = shutil.which(f"python{OLDEST_PYTHON}") or sys.executable
+        python = f"{scratch}/environment/bin/python"
+        install = [uv, "pip", "install", "--quiet", "--python", python, "--resolution", "lowest-direct"]
+        # The tests alone: of what the caller set for another run, only the data counts.
+        not_ours = ("PYTHONPATH", "TLHELPERS_EDITION", "TLHELPERS_CACHE")
+        clean = {name: value for name, value in os.environ.items() if name not in not_ours}
+        return (
+            _run(uv, "venv", "--quiet", "--python", program, f"{scratch}/environment")
+            and _run(*install, "--editable", ".[book,test,text]")
+            and _run(python, "-m", "pytest", "-n", "2", "-p", "no:cacheprovider", environment=clean)
+        )
+
+
+def digits(out: Path) -> bool:
+    """All test digits in the browser."""
+    return _pytest("tests/browser/test_digit.py", "--site", str(pages(out)), "--all-digits")
+
+
+def axe(out: Path) -> bool:
+    """axe-core on every page in every view."""
+    tests = "tests/browser/test_pages.py"
+    return _pytest("-n", "2", tests, "-k", "test_accessible", "--site", str(pages(out)), "--every-view")
+
+
+def links(out: Path) -> bool:
+    """Every address that the book names; only one that answers that it is gone counts against it."""
+    # Its status and warnings count what cannot be reached, too: -qq leaves them out.
+    build.sphinx(out, "-q", "--builder", "custom", "--custom-builder", "linkcheck")
+    answers = (out / "_build" / "linkcheck" / "output.json").read_text(encoding="utf-8").splitlines()
+    found = [link for link in map(json.loads, answers) if link["uri"].startswith("http")]
+    broken = [link for link in found if link["status"] == "broken"]
+    lost = [link for link in broken if link["info"].startswith(GONE)]
+    print(f"{len(found)} addresses, {len(broken) - len(lost)} not to be reached from here, {len(lost)} gone")
+    print("\n".join(f"{link['filename']}:{link['lineno']}: {link['info']}" for link in lost))
+    return bool(found) and not lost
+
+
+def pages(out: Path) -> Path:
+    """Where a run's built book lies."""
+    return (out / "_build" / "html").resolve()
+
+
+PARTS: dict[str, Callable[[Path], bool]] = {
+    part.__name__: part for part in (links, axe, digits, oldest, colab)
+}
+
+
+def main() -> int:
+    """Run the parts; see the module's docstring."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("parts", nargs="*", help=f"some of: {' '.join(PARTS)} (default: all)")
+    parser.add_argument("--out", type=Path, default=ROOT / "out", help="the run's folder (default: out)")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.parts) - set(PARTS):
+        parser.error(f"no such part: {' '.join(sorted(unknown))}; expected some of: {' '.join(PARTS)}")
+    chosen = arguments.parts or list(PARTS)
+    if set(chosen) & {"links", "axe", "digits"} and not (pages(arguments.out) / "index.html").is_file():
+        parser.error(f"{arguments.out} holds no built book; run: make book OUT={arguments.out}")
+    # Without data, tests that need it are skipped, and the browser reads only the digits in the project.
+    if data := repository.data():
+        os.environ["TLHELPERS_DATA"] = str(data)
+    print(f"data: {data or 'none; TLHELPERS_DATA is unset and there is no ../shared/mirror'}")
+
+    summary = []
+    for name in chosen:
+        print(f"\n== {name}", flush=True)
+        began = time.monotonic()
+        passed = PARTS[name](arguments.out)
+        summary.append((name, passed, time.monotonic() - began))
+    print("\n== summary")
+    for name, passed, seconds in summary:
+        print(f"{name}: {'passed' if passed else 'FAILED'}, {seconds:.0f} s")
+    return int(not all(passed for _, passed, _ in summary))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

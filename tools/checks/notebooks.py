@@ -1,0 +1,255 @@
+"""What a chapter must look like; each rule answers with lines that say what is wrong.
+
+tests/book checks every chapter.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tools import setup_cell
+
+Notebook = dict[str, Any]
+
+MOST_LINES = 14
+OPENING = ["What you'll do", "What you'll learn", "What you'll need"]
+CLOSING = ["Summary", "On your own", "Further reading"]
+
+_GLUE_ROLE = re.compile(r"\{glue(?::\w+)?\}`([^`]+)`")
+_GLUE_BLOCK = re.compile(r"^[`:]{3,}\{glue(?::\w+)?\}\s*(\S+)", re.MULTILINE)
+# A result: a percentage, points of a percentage, or a fraction with two digits or more.
+_RESULT = re.compile(
+    r"\d(?:\.\d+)?\s*(?:%|per\s?cent|percent)|\d+\.\d+ points|(?<![\w.])[01]\.\d{2,}(?!\w|\.\d)"
+)
+# Settings such as 0.001 are powers of ten, and no results.
+_SETTING = re.compile(r"0\.0*1")
+_QUOTED = re.compile(r"\b(?:the article|published)\b", re.IGNORECASE)
+# Calls on these draw; those that only set something up, or put it away, do not.
+_DRAWING = {"plots", "plt", "sns"}
+# These show pictures, which the dark theme must not turn into their negatives.
+_PICTURES = {"images", "heat_maps", "before_after", "imshow"}
+_NOT_DRAWING = {"close", "set_theme", "set_palette", "use", "rc", "color_palette"}
+
+
+def source(cell: dict[str, Any]) -> str:
+    """A cell's text, however the file holds it."""
+    return "".join(cell["source"])
+
+
+def code_cells(notebook: Notebook) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The code cells, each with its place among all cells, counted from 1."""
+    for number, cell in enumerate(notebook["cells"], start=1):
+        if cell["cell_type"] == "code":
+            yield number, cell
+
+
+def prose(notebook: Notebook) -> Iterator[tuple[int, str]]:
+    """The markdown cells' text, each with its place, without code, glue, and links' addresses."""
+    for number, cell in enumerate(notebook["cells"], start=1):
+        if cell["cell_type"] != "markdown":
+            continue
+        # Directives (```{note}) keep their text; plain fences (```python) are code.
+        text = re.sub(r"^(`{3,})(?!\{)[^\n]*\n.*?^\1\s*$", "", source(cell), flags=re.MULTILINE | re.DOTALL)
+        text = re.sub(r"(?:\{[\w:]+\})?(?<!`)(`{1,2})(?!`).+?(?<!`)\1(?!`)", " ", text)
+        text = re.sub(r"\]\([^)]*\)", "]", text)
+        text = re.sub(r"<?https?://\S+", " ", text)
+        yield number, text
+
+
+def headings(notebook: Notebook, level: int) -> list[str]:
+    """The headings of one level, in order."""
+    found = []
+    for _, text in prose(notebook):
+        for marks, title in re.findall(r"^(#+)\s+(.+?)\s*$", text, flags=re.MULTILINE):
+            if len(marks) == level:
+                found.append(title.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"))
+    return found
+
+
+def tree(cell: dict[str, Any]) -> ast.Module | None:
+    """A cell's syntax tree, without magics; None if it is no Python."""
+    lines = ["" if line.lstrip().startswith(("%", "!")) else line for line in source(cell).splitlines()]
+    try:
+        return ast.parse("\n".join(lines))
+    except SyntaxError:
+        return None
+
+
+def dotted(node: ast.expr) -> list[str]:
+    """The names in ``a.b.c``, or in ``a.b(x).c`` as far as they are names."""
+    if isinstance(node, ast.Attribute):
+        return [*dotted(node.value), node.attr]
+    if isinstance(node, ast.Call):
+        return dotted(node.func)
+    return [node.id] if isinstance(node, ast.Name) else []
+
+
+def stripped(notebook: Notebook) -> list[str]:
+    """No outputs, no execution counts."""
+    found = [number for number, cell in code_cells(notebook) if cell["outputs"] or cell["execution_count"]]
+    return [f"cell {number} holds outputs or a count: run nbstripout" for number in found]
+
+
+def set_up(notebook: Notebook) -> list[str]:
+    """The set-up cell is the template's, with one install address or none."""
+    cells = notebook["cells"]
+    address = setup_cell.cell_address(source(cells[1])) if len(cells) > 1 else None
+    return setup_cell.faults(notebook, address=address)
+
+
+def kernel(notebook: Notebook) -> list[str]:
+    """Every machine has a kernel of this name."""
+    name = notebook["metadata"].get("kernelspec", {}).get("name")
+    return [] if name == "python3" else [f"the kernel is {name!r}, expected 'python3'"]
+
+
+def skeleton(notebook: Notebook) -> list[str]:
+    """One title, at the very top; the fixed sections at both ends; a folded solution."""
+    wrong = []
+    cells = notebook["cells"]
+    if not cells or cells[0]["cell_type"] != "markdown" or not source(cells[0]).startswith("# "):
+        wrong.append("the first cell does not begin with the title (# ...)")
+    if len(headings(notebook, 1)) != 1:
+        wrong.append(f"expected one title, found {headings(notebook, 1)}")
+    sections = headings(notebook, 2)
+    if sections[: len(OPENING)] != OPENING:
+        wrong.append(f"expected to open with {OPENING}, found {sections[: len(OPENING)]}")
+    if sections[-len(CLOSING) :] != CLOSING:
+        wrong.append(f"expected to close with {CLOSING}, found {sections[-len(CLOSING) :]}")
+    text = "\n".join(source(c) for c in cells if c["cell_type"] == "markdown")
+    exercises = text.partition("## On your own")[2].partition("## Further reading")[0]
+    if "{dropdown}" not in exercises:
+        wrong.append("'On your own' has no solution in a {dropdown}")
+    return wrong
+
+
+def short_cells(notebook: Notebook) -> list[str]:
+    """One idea a cell."""
+    wrong = []
+    for number, cell in code_cells(notebook):
+        lines = len(source(cell).rstrip().splitlines())
+        if lines > MOST_LINES and not setup_cell.is_setup_cell(cell):
+            wrong.append(f"cell {number} has {lines} lines, expected {MOST_LINES} at most")
+    return wrong
+
+
+def calls(cell: dict[str, Any]) -> list[list[str]]:
+    """The dotted names of what a cell calls."""
+    module = tree(cell)
+    return [dotted(node.func) for node in ast.walk(module) if isinstance(node, ast.Call)] if module else []
+
+
+def draws(cell: dict[str, Any]) -> bool:
+    """Whether a code cell makes a figure, as far as its text tells."""
+    return any(
+        (_DRAWING & set(names[:-1]) or "plot" in names[1:]) and names[-1] not in _NOT_DRAWING
+        for names in calls(cell)
+    )
+
+
+def figures_have_text(notebook: Notebook) -> list[str]:
+    """A cell that draws says what the figure shows, and what to see there; photographs are marked as such."""
+    wrong = []
+    for number, cell in code_cells(notebook):
+        if not draws(cell):
+            continue
+        about = cell["metadata"].get("mystnb", {})
+        image, caption = about.get("image", {}), about.get("figure", {}).get("caption", "")
+        if len(image.get("alt", "").split()) < 4:
+            wrong.append(f"cell {number} draws without a text for it: add mystnb, image, alt to its metadata")
+        if len(caption.split()) < 4:
+            wrong.append(
+                f"cell {number} draws without a caption: add mystnb, figure, caption to its metadata"
+            )
+        if _RESULT.search(caption):
+            wrong.append(f"cell {number} types a result in its caption: {caption[:70]!r}; say what to see")
+        pictures = any(_PICTURES & set(names[-1:]) for names in calls(cell))
+        if pictures and "picture" not in image.get("classes", "").split():
+            invert = "which dark pages would invert"
+            wrong.append(f'cell {number} shows pictures, {invert}: add mystnb, image, classes: "picture"')
+    return wrong
+
+
+def no_typed_results(notebook: Notebook) -> list[str]:
+    """Results come through glue; only the article's own may be typed, where the line names it."""
+    wrong = []
+    for number, text in prose(notebook):
+        for line in text.splitlines():
+            results = [r for r in _RESULT.findall(line) if not _SETTING.fullmatch(r)]
+            if results and not _QUOTED.search(line):
+                wrong.append(f"cell {number} types a result: {line.strip()[:70]!r}; glue it")
+    return wrong
+
+
+def glued_keys(notebook: Notebook) -> list[str]:
+    """Patterns of the keys that the notebook's code glues; an f-string's fields match anything."""
+    found = []
+    for _, cell in code_cells(notebook):
+        module = tree(cell)
+        for node in ast.walk(module) if module else ():
+            if not isinstance(node, ast.Call) or not node.args:
+                continue
+            names, key = dotted(node.func), node.args[0]
+            if names[-1:] != ["glue"] and names[-2:] != ["page", "check"]:
+                continue
+            if isinstance(key, ast.Constant) and isinstance(key.value, str):
+                found.append(re.escape(key.value))
+            elif isinstance(key, ast.JoinedStr):
+                parts = [re.escape(str(p.value)) if isinstance(p, ast.Constant) else ".+" for p in key.values]
+                found.append("".join(parts))
+    return found
+
+
+def shown_keys(text: str) -> list[tuple[str | None, str]]:
+    """The keys that markdown shows, each with the other file that glues it, or None for its own."""
+    found: list[tuple[str | None, str]] = []
+    for shown in _GLUE_ROLE.findall(text) + _GLUE_BLOCK.findall(text):
+        other, apart, rest = shown.rpartition("::")
+        found.append((other if apart and other else None, rest.split(":")[0].strip()))
+    return found
+
+
+def glue_resolves(notebook: Notebook, *, others: Callable[[str], Notebook]) -> list[str]:
+    """Every number that the prose shows is glued, here or in the chapter that it names."""
+    wrong = []
+    for number, cell in enumerate(notebook["cells"], start=1):
+        if cell["cell_type"] != "markdown":
+            continue
+        for other, key in shown_keys(source(cell)):
+            try:
+                patterns = glued_keys(others(other) if other else notebook)
+            except FileNotFoundError:
+                wrong.append(f"cell {number} shows {key!r} of {other}, which does not exist")
+                continue
+            if not any(re.fullmatch(pattern, key) for pattern in patterns):
+                wrong.append(f"cell {number} shows {key!r}, which {other or 'no cell here'} glues not")
+    return wrong
+
+
+RULES = (
+    stripped,
+    set_up,
+    kernel,
+    skeleton,
+    short_cells,
+    figures_have_text,
+    no_typed_results,
+)
+
+
+def load(path: Path) -> Notebook:
+    """A notebook's JSON."""
+    notebook: Notebook = json.loads(path.read_text(encoding="utf-8"))
+    return notebook
+
+
+def check(path: Path) -> list[str]:
+    """Everything that is wrong with the chapter at ``path``; empty if nothing is."""
+    notebook = load(path)
+    wrong = [fault for rule in RULES for fault in rule(notebook)]
+    return wrong + glue_resolves(notebook, others=lambda name: load(path.parent / name))

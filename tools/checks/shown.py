@@ -1,0 +1,276 @@
+"""What an executed edition shows, in one file; and what differs between two such files.
+
+    python -m tools.checks.shown write SHOWN.json --from out/src
+    python -m tools.checks.shown compare BEFORE.json AFTER.json --renamed old=new
+
+`write` reads each chapter's outputs: values glued to the prose (checked results are among them), printed
+lines, cells of tables, figures. `compare` prints each difference, and fails if there is one. Both editions
+have to come from one machine: figures are compared to the last digit of their coordinates.
+
+What a clock says is no difference: see `TIMED`, `TIMES`, `STAMPS` and `VERSIONS`. Where another row of a
+stamped table was measured again, that is a note.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import hashlib
+import io
+import json
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from difflib import SequenceMatcher
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from bs4 import BeautifulSoup, Tag
+from PIL import Image
+
+Shown = dict[str, Any]
+"""Of a chapter: `glued`, `printed`, `tables`, `figures`, and `again`: the same of what was measured again."""
+
+TIMED = re.compile(
+    r"(?<![a-z])(seconds?|ms|milliseconds?|minutes?|speed-?up|date|commit|machine|peak)(?![a-z])|_s$", re.I
+)
+"""A glued name, the label of a column or row, a text in a figure: a clock fills what stands under it."""
+
+TIMES = re.compile(
+    r"\d[\d.,]*(?=\s?(?:(?:milli)?seconds?|minutes?|m?s(?:/step)?)(?!\w)"
+    r"|\stimes(?:\.|\s(?:as|less|sooner|faster|quicker|the)\b))"
+)
+"""Numbers in a line, by what follows them; a glued value is one where the prose goes on so."""
+
+STAMPS = re.compile(
+    r"\b\d+ cores, .* [0-9a-f]{10}(?:-dirty)?\b|\b(?=\d*[a-f])[0-9a-f]{10}(?:-dirty)?\b"
+    r"|\d{4}-\d\d-\d\d(?:T[\d:.]+)?|\b0x[0-9a-f]+\b"
+)
+"""Dates, machines, commits, and where an object lay in memory."""
+
+VERSIONS = re.compile(r"tensorflow \d|run$")
+"""How the line of versions begins, and the name that a run's facts are glued under."""
+
+_NUMBER = re.compile(r"[-+]?\d[\d.,]*(?:e[-+]?\d+)?")
+_AGAIN = "measured again: "  # how the glued names of such rows begin
+_ABSENT = "(not there)"
+
+
+# -- reading ----------------------------------------------------------------------------------------
+
+
+def edition(source: Path) -> dict[str, Shown]:
+    """What each chapter of an executed edition shows, by its page."""
+    found = {}
+    for path in sorted(source.glob("book/**/*.ipynb")):
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        code = [c for c in notebook["cells"] if c["cell_type"] == "code" and "".join(c["source"]).strip()]
+        left = [c for c in code if c["execution_count"] is None]
+        if any("skip-execution" not in c["metadata"].get("tags", []) for c in left):
+            raise SystemExit(f"{path}: expected an executed chapter, got {len(left)} cells that did not run.")
+        found[path.relative_to(source / "book").with_suffix("").as_posix()] = shown(notebook)
+    if not found:
+        raise SystemExit(f"{source}: expected executed chapters under book/, got none. Run `make execute`.")
+    return found
+
+
+def shown(notebook: dict[str, Any]) -> Shown:
+    """What a chapter shows, in its order."""
+    found: Shown = {"glued": {}, "printed": [], "tables": [], "figures": []}
+    again: Shown = {"glued": {}, "printed": [], "tables": [], "figures": []}
+    prose = "\n".join("".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "markdown")
+    for cell in notebook["cells"]:
+        outputs = cell.get("outputs", [])
+        lines = _lines("".join("".join(o["text"]) for o in outputs if o.get("name") == "stdout"))
+        # The table of a row that was measured again; everything after it in this cell is its.
+        at = next((n for n, line in enumerate(lines) if _compares(line.split())), len(lines))
+        found["printed"] += lines[:at]
+        again["printed"] += lines[at:]
+        for output in outputs:
+            data = {kind: "".join(content) for kind, content in output.get("data", {}).items()}
+            if name := output.get("metadata", {}).get("scrapbook", {}).get("name"):
+                (value,) = data.values()
+                goes_on = re.search(rf"`{re.escape(name)}(?::[^`]*)?`([^{{\n]{{0,30}})", prose)
+                into = again if name.startswith(_AGAIN) else found
+                into["glued"][name] = {"value": value, "then": goes_on[1] if goes_on else ""}
+            elif "image/svg+xml" in data:
+                found["figures"].append(_drawing(data["image/svg+xml"]))
+            elif "image/png" in data:
+                found["figures"].append({"digest": _pixels(data["image/png"]), "texts": []})
+            elif "text/html" in data:
+                page = BeautifulSoup(data["text/html"], "html.parser")
+                for table in page.find_all("table"):
+                    read = _table(table.extract())
+                    compares = any(_compares(row) for row in read["head"])
+                    (again if compares else found)["tables"].append(read)
+                for style in page.find_all("style"):
+                    style.decompose()
+                found["printed"] += _lines("\n".join(page.find_all(string=True)))
+            else:
+                found["printed"] += _lines(data.get("text/markdown", data.get("text/plain", "")))
+    return {**found, "again": again}
+
+
+def _compares(labels: Sequence[str]) -> bool:
+    return {"then", "now", "allowed"} <= {*labels}
+
+
+def _lines(text: str) -> list[str]:
+    """Lines as a page shows them; of a progress bar, its last state."""
+    last = [line.replace("\x08", "").rpartition("\r")[2] for line in text.replace("\r\n", "\n").split("\n")]
+    return [line.rstrip() for line in last if line.strip()]
+
+
+def _drawing(svg: str) -> dict[str, Any]:
+    """A figure's digest without its date and random ids, and what is written in it."""
+    drawn = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    for number, name in enumerate(dict.fromkeys(re.findall(r'\bid="([^"]+)"', drawn))):
+        drawn = re.sub(rf'(["#]){re.escape(name)}(?=[")])', rf"\g<1>{number}", drawn)
+    # Matplotlib draws letters as outlines, and says in a comment what they spell.
+    texts = re.findall(r"<!--\s*(.*?)\s*-->|<text\b[^>]*>(.*?)</text>", drawn, flags=re.DOTALL)
+    return {
+        "digest": hashlib.sha256(drawn.encode()).hexdigest()[:16],
+        "texts": [re.sub("<.*?>", "", comment or text) for comment, text in texts],
+    }
+
+
+def _pixels(png: str) -> str:
+    with Image.open(io.BytesIO(base64.b64decode(png))) as image:
+        return hashlib.sha256(f"{image.mode} {image.size}".encode() + image.tobytes()).hexdigest()[:16]
+
+
+def _table(table: Tag) -> dict[str, Any]:
+    """Rows of cells; what spans several columns or rows is written in each."""
+    rows: list[dict[int, str]] = [{} for _ in table.find_all("tr")]
+    head = 0
+    for at, row in enumerate(table.find_all("tr")):
+        head += not row.find("td")
+        for cell in row.find_all(["td", "th"]):
+            first = next(column for column in range(len(rows[at]) + 1) if column not in rows[at])
+            down, across = (int(str(cell.get(kind) or 1)) for kind in ("rowspan", "colspan"))
+            for below in rows[at : at + down]:
+                below.update(dict.fromkeys(range(first, first + across), " ".join(cell.get_text().split())))
+    cells = [[row[column] for column in sorted(row)] for row in rows]
+    return {"head": cells[:head], "body": cells[head:]}
+
+
+# -- comparing --------------------------------------------------------------------------------------
+
+
+def compare(
+    before: dict[str, Shown], after: dict[str, Shown], renamed: dict[str, str] | None = None
+) -> tuple[list[str], list[str]]:
+    """Differences, and notes on rows that were measured again, each as a line.
+
+    `renamed` maps pages, glued names, cells of tables and texts in figures to what they are called after.
+    """
+    renamed = renamed or {}
+    found, notes = [], []
+    before = {renamed.get(page, page): each for page, each in before.items()}
+    for page in {**before, **after}:
+        if page not in before or page not in after:
+            ends = ["there" if page in each else _ABSENT for each in (before, after)]
+            found.append(f"{page}: chapter: {ends[0]} -> {ends[1]}")
+            continue
+        was, now = before[page], after[page]
+        again = _differences(was["again"], now["again"], renamed)
+        ends = [", ".join(each["again"]["glued"]) or _ABSENT for each in (was, now)]
+        if ends[0] != ends[1]:
+            notes.append(f"{page}: {ends[0]} -> {ends[1]}")
+            again = []
+        found += [f"{page}: {line}" for line in _differences(was, now, renamed) + again]
+    return found, notes
+
+
+def _differences(before: Shown, after: Shown, renamed: dict[str, str]) -> list[str]:
+    found = []
+    was = {renamed.get(name, name): each for name, each in before["glued"].items()}
+    now = after["glued"]
+    for name in (each for each in {**was, **now} if not VERSIONS.match(each)):
+        values = [each[name]["value"] if name in each else _ABSENT for each in (was, now)]
+        clock = TIMED.search(name) or any(
+            TIMES.match(f"0{each[name]['then']}") for each in (was, now) if name in each
+        )
+        if values[0] != values[1] and not (clock and _ABSENT not in values):
+            found.append(f"glued {name}: {values[0]} -> {values[1]}")
+    for what, entries in (("printed", _printed), ("table", _rows), ("figure", _figures)):
+        a, b = list(entries(before, renamed)), list(entries(after, {}))
+        # An entry that came in between leaves the others equal; one that only moved is none.
+        went, came = Counter(a) - Counter(b), Counter(b) - Counter(a)
+        for kind, i1, i2, j1, j2 in SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
+            if kind != "equal":
+                pairs = zip_longest(_taken(a[i1:i2], went), _taken(b[j1:j2], came), fillvalue=_ABSENT)
+                found += [f"{what}: {old} -> {new}" for old, new in pairs]
+    return found
+
+
+def _taken(entries: list[str], left: Counter[str]) -> list[str]:
+    """Those that are still counted in `left`, each as often."""
+    taken = []
+    for entry in entries:
+        if left[entry] > 0:
+            left[entry] -= 1
+            taken.append(entry)
+    return taken
+
+
+def _printed(shown: Shown, _: dict[str, str]) -> Iterator[str]:
+    ends: set[int] = set()  # where the columns end that a clock filled, in a table that was printed
+    for line in shown["printed"]:
+        if VERSIONS.match(line):
+            continue
+        words = list(re.finditer(r"\S+", line))
+        if not _NUMBER.search(line):
+            ends = {word.end() for word in words if TIMED.search(word[0])}
+        elif not any(word.end() in ends for word in words):
+            ends = set()
+        texts = [_NUMBER.sub("~", word[0]) if word.end() in ends else word[0] for word in words]
+        yield STAMPS.sub("~", TIMES.sub("~", " ".join(texts)))
+
+
+def _rows(shown: Shown, renamed: dict[str, str]) -> Iterator[str]:
+    for table in shown["tables"]:
+        head, body = ([[renamed.get(c, c) for c in row] for row in table[part]] for part in ("head", "body"))
+        yield from (" | ".join(row) for row in head)
+        clocks = {at for row in head for at, name in enumerate(row) if TIMED.search(name)}
+        for row in body:
+            whole = any(TIMED.search(cell) for cell in row)
+            yield " | ".join(
+                (_NUMBER if whole or at in clocks else STAMPS).sub("~", cell) for at, cell in enumerate(row)
+            )
+
+
+def _figures(shown: Shown, renamed: dict[str, str]) -> Iterator[str]:
+    for figure in shown["figures"]:
+        texts = [renamed.get(text, text) for text in figure["texts"]]
+        if any(TIMED.search(text) for text in texts):
+            yield f"of times: {' | '.join(text for text in texts if not _NUMBER.search(text))}"
+        else:
+            yield f"{figure['digest']}: {' | '.join(texts)}"
+
+
+def main() -> None:
+    """Write what an edition shows, or compare two."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("command", choices=["write", "compare"])
+    parser.add_argument("files", type=Path, nargs="+", help="one to write, or the two to compare")
+    parser.add_argument("--from", dest="source", type=Path, default=Path("out/src"), help="executed chapters")
+    parser.add_argument("--renamed", nargs="*", default=[], metavar="OLD=NEW", help="names, labels, pages")
+    asked = parser.parse_args()
+    if asked.command == "write":
+        chapters = edition(asked.source)
+        text = json.dumps(chapters, indent=1, ensure_ascii=False)
+        asked.files[0].write_text(f"{text}\n", encoding="utf-8")
+        print(f"{asked.files[0]}: {len(chapters)} chapters")
+    else:
+        before, after = (json.loads(path.read_text("utf-8")) for path in asked.files)
+        found, notes = compare(before, after, dict(each.split("=", 1) for each in asked.renamed))
+        print("\n".join([f"note: {note}" for note in notes] + found))
+        print(f"{len(found)} differences in {len(after)} chapters, {len(notes)} notes")
+        sys.exit(bool(found))
+
+
+if __name__ == "__main__":
+    main()
