@@ -446,6 +446,29 @@ def steps(images: int = 1600, repeats: int = 5) -> Result:
     return {name: float(np.median(values)) for name, values in found.items()}
 
 
+def array_feed(plainly: bool = False, fits: int = 10, epochs: int = 30) -> Result:
+    """Ten short fits of a small network, and how long each blocks after its last epoch."""
+    if plainly:
+        _graph.feed_arrays_plainly()
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(2000, 64)).astype("float32"), np.arange(2000) % 10
+    layers = keras.layers
+    model = keras.Sequential([keras.Input((64,)), layers.Dense(256, "relu"), layers.Dense(10, "softmax")])
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.fit(x, y, epochs=1, verbose=0)
+    seconds, waited = [], []
+    for _ in range(fits):
+        ended: list[float] = []
+        end = keras.callbacks.LambdaCallback(
+            on_train_end=lambda logs=None, e=ended: e.append(time.perf_counter())
+        )
+        began = time.perf_counter()
+        model.fit(x, y, epochs=epochs, validation_data=(x, y), verbose=0, callbacks=[end])
+        seconds.append(time.perf_counter() - began)
+        waited.append(began + seconds[-1] - ended[0])
+    return {"seconds": seconds, "waited": waited}
+
+
 def _edition() -> page.Edition:
     edition = page.current()
     if edition.name != "full":

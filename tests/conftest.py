@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-_KEPT: dict[str, str | None] = {}
 # The caller's data folder under another name, so that xdist's workers inherit it.
 _DATA = "TLHELPERS_TESTS_DATA"
 _LOCAL = {"localhost", "127.0.0.1", "::1", "0.0.0.0", "", None}
@@ -25,26 +24,12 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if config.getoption("--nbmake", default=False):
         return  # chapters run as a reader runs them, with the reader's data and cache
-    for name in ("TLHELPERS_DATA", "TLHELPERS_EDITION"):
-        _KEPT[name] = os.environ.pop(name, None)
-    if folder := _KEPT["TLHELPERS_DATA"]:
+    os.environ.pop("TLHELPERS_EDITION", None)
+    if folder := os.environ.pop("TLHELPERS_DATA", None):
         os.environ[_DATA] = folder
     # One folder a process, so that two runs side by side, or two workers, share nothing.
-    _KEPT["TLHELPERS_CACHE"] = os.environ.get("TLHELPERS_CACHE")
-    os.environ["TLHELPERS_CACHE"] = tempfile.mkdtemp(prefix="tlhelpers-tests-")
-
-
-def pytest_unconfigure() -> None:
-    """Remove the cache and give the environment back."""
-    if "TLHELPERS_CACHE" in _KEPT:
-        shutil.rmtree(os.environ["TLHELPERS_CACHE"], ignore_errors=True)
-    for name, value in _KEPT.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
-    _KEPT.clear()
-    os.environ.pop(_DATA, None)
+    os.environ["TLHELPERS_CACHE"] = cache = tempfile.mkdtemp(prefix="tlhelpers-tests-")
+    config.add_cleanup(lambda: shutil.rmtree(cache, ignore_errors=True))
 
 
 @pytest.fixture
@@ -62,23 +47,22 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let tests reach this machine only; any other address is unreachable, at once."""
     connect, look_up = socket.socket.connect, socket.getaddrinfo
 
+    def is_local(host: Any) -> bool:
+        host = host.decode() if isinstance(host, bytes) else host
+        return host in _LOCAL or host.startswith("127.")
+
     def local_connect(self: socket.socket, address: Any) -> None:
-        if self.family in (socket.AF_INET, socket.AF_INET6) and not _is_local(address[0]):
+        if self.family in (socket.AF_INET, socket.AF_INET6) and not is_local(address[0]):
             raise OSError(errno.ENETUNREACH, f"tests reach no network: {address[0]}")
         connect(self, address)
 
     def local_look_up(host: Any, *args: Any, **kwargs: Any) -> Any:
-        if not _is_local(host):
+        if not is_local(host):
             raise socket.gaierror(socket.EAI_NONAME, f"tests look up no address: {host}")
         return look_up(host, *args, **kwargs)
 
     monkeypatch.setattr(socket.socket, "connect", local_connect)
     monkeypatch.setattr(socket, "getaddrinfo", local_look_up)
-
-
-def _is_local(host: Any) -> bool:
-    host = host.decode() if isinstance(host, bytes) else host
-    return host in _LOCAL or host.startswith("127.")
 
 
 @pytest.fixture(autouse=True)

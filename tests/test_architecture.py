@@ -8,10 +8,8 @@ import inspect
 import re
 import subprocess
 import sys
-from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
-from types import FunctionType
 
 import pytest
 
@@ -24,17 +22,14 @@ MODULES = {
     if path.stem != "__init__"
 }
 WINGS = ("page", "studies")
-CORE = [name for name in MODULES if "." not in name]
-PUBLIC = [name for name in CORE if not name.startswith("_")]
-STUDIES = [name for name in MODULES if name.startswith("studies.")]
-MOST_NAMES = 60
+PUBLIC = [name for name in MODULES if "." not in name and not name.startswith("_")]
+MOST_NAMES, MOST_ON_TOP = 60, 20
 EXCEPTIONS = {
     "studies.adviser": {"studies.strategies"},  # puts its advice on the page
-    "studies.__main__": {name for name in STUDIES if name != "studies.__main__"},  # measures all of them
+    "studies.__main__": {name for name in MODULES if name.startswith("studies.")},  # measures all of them
 }
 
 
-@cache
 def imports(name: str) -> set[str]:
     """Our modules that a module imports, anywhere in it: ``"cache"``, ``"page"``, ``"studies.recipes"``."""
     package = ["tlhelpers", *name.split(".")[:-1]]
@@ -68,22 +63,18 @@ def _module(name: str) -> str:
     return ""
 
 
-@pytest.mark.parametrize("name", CORE)
-def test_the_core_imports_neither_wing(name: str) -> None:
-    assert {each for each in imports(name) if each.startswith(WINGS)} == set()
-
-
-@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("page.")])
-def test_the_page_imports_no_study(name: str) -> None:
-    assert {each for each in imports(name) if each.startswith("studies")} == set()
-
-
-@pytest.mark.parametrize("name", STUDIES)
-def test_studies_meet_only_in_skeleton_and_recipes(name: str) -> None:
-    allowed = {"studies.skeleton": set(), "studies.recipes": {"studies.skeleton"}}.get(
-        name, {"studies.skeleton", "studies.recipes"} | EXCEPTIONS.get(name, set())
-    )
-    assert {each for each in imports(name) if each.startswith("studies")} <= allowed
+@pytest.mark.parametrize("name", MODULES)
+def test_the_wings_keep_apart(name: str) -> None:
+    allowed = {
+        "page": {"page"},
+        "studies": {"page", "studies.skeleton", "studies.recipes"},
+        "studies.skeleton": {"page"},
+        "studies.recipes": {"page", "studies.skeleton"},
+    }
+    wing = name.partition(".")[0] if "." in name else ""
+    found = {each if each.startswith("studies") else each.partition(".")[0] for each in imports(name)}
+    beyond = {each for each in found if each.startswith(WINGS)} - allowed.get(name, allowed.get(wing, set()))
+    assert beyond <= EXCEPTIONS.get(name, set())
 
 
 def test_no_module_needs_itself() -> None:
@@ -91,17 +82,19 @@ def test_no_module_needs_itself() -> None:
     assert len(list(order.static_order())) == len(MODULES)
 
 
-def test_the_rule_finds_what_it_forbids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for text in (
+@pytest.mark.parametrize(
+    "text",
+    [
         "from . import page",
         "from .page import glue",
         "from tlhelpers.page.published import stamp",
         "def f():\n    import tlhelpers as tl\n    return tl.page.stamp()",
-    ):
-        (tmp_path / "bad.py").write_text(text)
-        monkeypatch.setitem(MODULES, "bad", tmp_path / "bad.py")
-        imports.cache_clear()
-        assert any(each.startswith("page") for each in imports("bad")), text
+    ],
+)
+def test_the_rule_finds_what_it_forbids(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bad.py").write_text(text)
+    monkeypatch.setitem(MODULES, "bad", tmp_path / "bad.py")
+    assert any(each.startswith("page") for each in imports("bad"))
 
 
 @pytest.mark.parametrize("line", ["import tlhelpers", "from tlhelpers import page, studies"])
@@ -113,9 +106,9 @@ def test_import_is_light(line: str) -> None:
 
 
 def test_the_core_has_few_public_names() -> None:
-    names = {name: list(importlib.import_module(f"tlhelpers.{name}").__all__) for name in PUBLIC}
-    number = sum(map(len, names.values()))
-    assert number <= MOST_NAMES, f"expected at most {MOST_NAMES} public names, got {number}: {names}"
+    names = [each for name in PUBLIC for each in importlib.import_module(f"tlhelpers.{name}").__all__]
+    assert len(names) <= MOST_NAMES, names
+    assert len(set(tlhelpers.__all__) - {*MODULES}) <= MOST_ON_TOP
 
 
 @pytest.mark.parametrize("name", ["", *WINGS, *[name for name in MODULES if name != "studies.__main__"]])
@@ -125,33 +118,15 @@ def test_every_public_name_exists(name: str) -> None:
     assert missing == []
 
 
-def public_functions() -> dict[str, FunctionType]:
-    found = {}
-    for name in PUBLIC:
-        module = importlib.import_module(f"tlhelpers.{name}")
-        for each in module.__all__:
-            if inspect.isfunction(function := getattr(module, each)):
-                found[f"{name}.{each}"] = function
-    return found
-
-
-def test_public_functions_of_the_core_are_documented() -> None:
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_functions_of_the_core_are_documented(name: str) -> None:
     # Whether a chapter has the title that is named, the build checks.
-    faults = []
-    for name, function in public_functions().items():
-        text = inspect.getdoc(function) or ""
-        signature = inspect.signature(function)
-        gives = ["Yields" if "yield " in inspect.getsource(function) else "Returns"]
+    module = importlib.import_module(f"tlhelpers.{name}")
+    for function in filter(inspect.isfunction, (getattr(module, each) for each in module.__all__)):
+        text, signature = inspect.getdoc(function) or "", inspect.signature(function)
         sections = ["Parameters"] * bool(signature.parameters) + ["Examples"]
-        sections += gives * (str(signature.return_annotation) != "None")
-        faults += [
-            f"{name}: no section {each}" for each in sections if f"\n{each}\n{'-' * len(each)}" not in text
-        ]
-        words = " ".join(text.split())
-        if not re.search(r'Explained in the (chapters? "|reading guide)', words):
-            faults.append(f"{name}: names no chapter that explains it")
-    assert faults == []
-
-
-def test_the_face_is_small() -> None:
-    assert len([name for name in tlhelpers.__all__ if name not in MODULES]) <= 20
+        if str(signature.return_annotation) != "None":
+            sections.append("Yields" if "yield " in inspect.getsource(function) else "Returns")
+        assert [each for each in sections if f"\n{each}\n{'-' * len(each)}" not in text] == [], function
+        told = re.search(r'Explained in the (chapters? "|reading guide)', " ".join(text.split()))
+        assert told, f"{function}: names no chapter that explains it"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -38,13 +38,10 @@ def test_an_atomic_file_replaces_the_old_one_at_the_end(tmp_path):
 
 @pytest.mark.parametrize("writer", [cache.atomic_file, cache.atomic_folder])
 def test_an_error_leaves_nothing(tmp_path, writer):
-    def write() -> None:
-        with writer(tmp_path / "a") as temporary:
-            (temporary / "b" if temporary.is_dir() else temporary).write_text("half")
-            raise KeyError("stop")
-
-    with pytest.raises(KeyError, match="stop"):
-        write()
+    stopped = pytest.raises(KeyError, match="stop")
+    with stopped, writer(tmp_path / "a") as temporary:
+        (temporary / "b" if temporary.is_dir() else temporary).write_text("half")
+        raise KeyError("stop")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -65,10 +62,9 @@ def test_an_atomic_folder_keeps_the_one_that_came_first(tmp_path):
 
 def test_what_a_killed_process_left_is_cleared_away_after_a_day(tmp_path):
     old, young = tmp_path / ".partial-old", tmp_path / ".partial-young"
-    for folder in (old, young):
+    for folder, days in ((old, 2), (young, 0)):
         folder.mkdir()
-    past = time.time() - 2 * 24 * 3600
-    os.utime(old, (past, past))
+        os.utime(folder, (time.time() - days * 24 * 3600,) * 2)
     with cache.atomic_file(tmp_path / "a") as temporary:
         temporary.write_text("1")
     assert not old.exists()
@@ -76,22 +72,14 @@ def test_what_a_killed_process_left_is_cleared_away_after_a_day(tmp_path):
 
 
 def test_a_lock_is_held_by_one_at_a_time():
-    errors = []
+    def ask() -> str:
+        with cache.lock("a/b", timeout_s=0.1):
+            return "mine"
 
-    def ask() -> None:
-        try:
-            with cache.lock("a/b", timeout_s=0.1):
-                pass
-        except cache.CacheError as error:
-            errors.append(str(error))
-
-    with cache.lock("a/b"):
-        thread = threading.Thread(target=ask)
-        thread.start()
-        thread.join()
-    ask()  # free again
-    assert len(errors) == 1
-    assert "a/b: expected the lock within 0.1 s" in errors[0]
+    message = r"a/b: expected the lock within 0\.1 s, got none"
+    with ThreadPoolExecutor() as pool, cache.lock("a/b"), pytest.raises(cache.CacheError, match=message):
+        pool.submit(ask).result()
+    assert ask() == "mine"
 
 
 @pytest.mark.parametrize("ask", [cache.atomic_file, cache.atomic_folder, cache.lock])
@@ -104,39 +92,22 @@ def test_a_folder_that_can_not_be_made(tmp_path, monkeypatch, ask):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")
 def test_a_full_disk_while_writing(tmp_path):
-    def write() -> None:
-        with cache.atomic_file(tmp_path / "a.bin") as temporary:
-            temporary.symlink_to("/dev/full")
-            temporary.write_bytes(b"1")
-
-    with pytest.raises(cache.CacheError, match="got a full disk"):
-        write()
+    full = pytest.raises(cache.CacheError, match="got a full disk")
+    with full, cache.atomic_file(tmp_path / "a.bin") as temporary:
+        temporary.symlink_to("/dev/full")
+        temporary.write_bytes(b"1")
     assert list(tmp_path.iterdir()) == []
 
 
 # -- keys by content -----------------------------------------------------------------------------
 
+BYTES = np.arange(4, dtype=np.uint8)
 DIFFERENT: list[tuple[object, ...]] = [
-    (),
-    ("ab",),
-    ("a", "b"),
-    (["a", "b"],),
-    (b"ab",),
-    (Path("ab"),),
-    (1,),
-    (1.0,),
-    (True,),
-    (None,),
-    ({"a": 1},),
-    ({"a": 2},),
-    ({"b": 1},),
-    (np.arange(4, dtype=np.uint8),),
-    (np.arange(4, dtype=np.int8),),
-    (np.arange(4, dtype=np.uint8).reshape(2, 2),),
-    (np.arange(4, dtype=np.uint8)[::-1],),
-    (np.zeros((0, 2)),),
-    (np.zeros((0, 3)),),
-    (np.float32(1),),
+    *[(), ("ab",), ("a", "b"), (["a", "b"],), (b"ab",), (Path("ab"),)],
+    *[(1,), (1.0,), (True,), (None,), (np.float32(1),)],
+    *[({"a": 1},), ({"a": 2},), ({"b": 1},)],
+    *[(BYTES,), (BYTES.astype(np.int8),), (BYTES.reshape(2, 2),), (BYTES[::-1],)],
+    *[(np.zeros((0, 2)),), (np.zeros((0, 3)),)],
 ]
 
 
@@ -171,17 +142,7 @@ def test_content_keys_of_what_has_no_stable_content(part):
 # -- keys by code --------------------------------------------------------------------------------
 
 
-def edited(monkeypatch, module, old, new):
-    """The key after an edit of a module's source."""
-    source = cache._SOURCES[module].decode()
-    assert old in source
-    monkeypatch.setitem(cache._SOURCES, module, source.replace(old, new, 1).encode())
-    return cache.code_key("studies/recipes")
-
-
-@pytest.mark.parametrize("module", ["prefix", "studies/recipes"])
-def test_words_do_not_change_a_code_key_and_numbers_do(monkeypatch, module):
-    source = b'''"""What it does."""
+SOURCE = '''"""What it does."""
 
 RATE = 0.1
 """How fast."""
@@ -195,20 +156,19 @@ def half(x):  # a comment
     """Half of it."""
     return x / 2
 '''
-    monkeypatch.setitem(cache._SOURCES, module, source)
-    key = cache.code_key("studies/recipes")
-    for old, new in (
-        ("What it does", "What else"),
-        ("How fast", "How slow"),
-        ("A thing", "One"),
-        ("  # a comment", ""),
-        ("Half of it", "The half"),
-        ("\n\n\ndef", "\n\n\n\ndef"),
-    ):
-        assert edited(monkeypatch, module, old, new) == key
-    assert edited(monkeypatch, module, "x / 2", "x / 3") != key
-    assert edited(monkeypatch, module, "x / 3", "x / 2") == key
-    assert edited(monkeypatch, module, "RATE = 0.1", "RATE = 0.2") != key
+
+
+@pytest.mark.parametrize("module", ["prefix", "studies/recipes"])
+def test_words_do_not_change_a_code_key_and_numbers_do(monkeypatch, module):
+    def key(old="", new=""):
+        assert old in SOURCE
+        monkeypatch.setitem(cache._SOURCES, module, SOURCE.replace(old, new, 1).encode())
+        return cache.code_key("studies/recipes")
+
+    for words in ("What it does", "How fast", "A thing", "a comment", "Half of it"):
+        assert key(words, "other words") == key()
+    assert key("\n\n\ndef", "\ndef") == key()
+    assert key("x / 2", "x / 3") != key() != key("RATE = 0.1", "RATE = 0.2")
 
 
 def test_only_modules_that_compute_count(monkeypatch):

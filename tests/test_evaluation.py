@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import subprocess
 import sys
 import warnings
@@ -24,12 +23,12 @@ HISTORY = {"accuracy": [0.4, 0.6], "loss": [1.6, 1.2], "val_accuracy": [0.5, 0.7
 TEN = [str(i) for i in range(10)]
 
 
-def many(n: int = 500, k: int = 10) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """Return labels and softmax outputs that are often right."""
+@pytest.fixture
+def many() -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """Five hundred labels of ten classes and softmax outputs that are often right."""
     rng = np.random.default_rng(3)
-    labels = rng.integers(0, k, n)
-    logits = rng.normal(size=(n, k)) + 2 * np.eye(k)[labels]
-    chances = np.exp(logits)
+    labels = rng.integers(0, 10, 500)
+    chances = np.exp(rng.normal(size=(500, 10)) + 2 * np.eye(10)[labels])
     return labels, (chances / chances.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
@@ -44,20 +43,18 @@ def test_worked_by_hand() -> None:
     assert (dog["precision"], dog["recall"], dog["support"]) == pytest.approx((1, 0.5, 2))
     assert np.isnan(owl["precision"])  # never predicted
     assert owl["recall"] == 0
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        result.accuracy = 1.0  # type: ignore[misc]
 
 
-def test_interval_is_wilson() -> None:
-    result = evaluation.evaluate(*many(), TEN)
+def test_interval_is_wilson(many: Any) -> None:
+    result = evaluation.evaluate(*many, TEN)
     n, p, z = 500, result.accuracy, 1.959964
     middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
     assert result.interval == pytest.approx((middle - half, middle + half), abs=1e-6)
 
 
-def test_calibration_against_a_plain_loop() -> None:
-    labels, chances = many()
+def test_calibration_against_a_plain_loop(many: Any) -> None:
+    labels, chances = many
     result = evaluation.evaluate(labels, chances, TEN)
     confidence, right = chances.max(axis=1), chances.argmax(axis=1) == labels
     expected = 0.0
@@ -77,20 +74,16 @@ def test_bins_include_their_upper_edge_and_may_be_empty() -> None:
     assert result.calibration_error == pytest.approx(0.25)
 
 
-def test_a_class_without_images_keeps_its_place() -> None:
-    result = evaluation.evaluate([0, 0], CHANCES[:2], NAMES)
+def test_a_class_without_images_keeps_its_place_and_certain_and_wrong_costs_a_finite_loss() -> None:
+    result = evaluation.evaluate([0, 1], [[1.0, 0.0, 0.0]] * 2, NAMES)
     assert result.confusion.shape == (3, 3)
-    assert result.per_class["support"].tolist() == [2, 0, 0]
-    assert result.loss == pytest.approx(-np.log([0.8, 0.1]).mean())
-
-
-def test_certain_and_wrong_costs_a_finite_loss() -> None:
-    assert evaluation.evaluate([1], [[1.0, 0.0]], ["a", "b"]).loss == pytest.approx(36.04, abs=0.01)
+    assert result.per_class["support"].tolist() == [1, 1, 0]
+    assert result.loss == pytest.approx(36.04 / 2, abs=0.01)
 
 
 @pytest.mark.filterwarnings("error::UserWarning", "error::RuntimeWarning", "error::FutureWarning")
-def test_rows_that_miss_one_by_a_thousandth_are_scaled_to_one() -> None:
-    labels, chances = many()
+def test_rows_that_miss_one_by_a_thousandth_are_scaled_to_one(many: Any) -> None:
+    labels, chances = many
     exact = evaluation.evaluate(labels, chances, TEN)
     for near in (chances.astype(np.float16), chances * np.float32(1.0009)):
         assert evaluation.evaluate(labels, near, TEN).loss == pytest.approx(exact.loss, rel=2e-4)
@@ -103,15 +96,13 @@ def test_rows_that_miss_one_by_a_thousandth_are_scaled_to_one() -> None:
         (LABELS[:0], CHANCES[:0], NAMES, "n of 1 or more, got"),
         (LABELS, CHANCES.round().astype(int), NAMES, "probabilities: expected floating-point .* got int64"),
         (np.eye(3)[LABELS], CHANCES, NAMES, "labels: .*one-hot"),
-        (LABELS[:3], CHANCES, NAMES, r"labels: expected 4 whole numbers.* \(3,\)"),
         (LABELS.astype(float), CHANCES, NAMES, "got float64"),
         (LABELS + 1, CHANCES, NAMES, "labels: expected numbers from 0 to 2 for 3 classes, got 1 to 3"),
         (LABELS - 1, CHANCES, NAMES, "got -1 to 1"),
         (LABELS, CHANCES * [np.nan, 1, 1], NAMES, "a sum of nan in row 0.*diverged"),
         (LABELS, CHANCES * 1.01, NAMES, r"probabilities: .*a sum of 1\.01 in row 0"),
         (LABELS, CHANCES + np.array([0.5, 0, -0.5]), NAMES, "lowest value of -0.4"),
-        (LABELS, CHANCES, NAMES[:2], "class_names: expected 3 different ones"),
-        (LABELS, CHANCES, ["cat", "cat", "owl"], "2 of them different"),
+        (LABELS, CHANCES, ["cat", "cat", "owl"], "class_names: expected 3 different.*2 of them different"),
         (LABELS, CHANCES, "abc", "got 1,"),
     ],
 )
@@ -121,33 +112,22 @@ def test_bad_input_gets_one_clear_error(labels: Any, chances: Any, names: Any, w
             call(labels, chances, class_names=names)
 
 
-@pytest.mark.parametrize(
-    ("call", "name"), [(evaluation.evaluate, "bins"), (evaluation.confident_mistakes, "k")]
-)
-def test_numbers_below_one(call: Any, name: str) -> None:
-    with pytest.raises(ValueError, match=f"{name}: expected 1 or more, got 0"):
-        call(LABELS, CHANCES, class_names=NAMES, **{name: 0})
+def test_numbers_below_one() -> None:
+    with pytest.raises(ValueError, match="bins: expected 1 or more, got 0"):
+        evaluation.evaluate(LABELS, CHANCES, NAMES, bins=0)
+    with pytest.raises(ValueError, match="k: expected 1 or more, got 0"):
+        evaluation.confident_mistakes(LABELS, CHANCES, k=0)
 
 
-def test_mistakes_most_confident_first() -> None:
-    table = evaluation.confident_mistakes(LABELS, CHANCES, class_names=NAMES)
-    assert table.to_dict("list") == {
-        "index": [2, 3],
-        "true": ["dog", "owl"],
-        "predicted": ["cat", "cat"],
-        "confidence": pytest.approx([0.7, 0.5]),
-    }
-    first = evaluation.confident_mistakes(LABELS, CHANCES, k=1)
-    assert first[["index", "true", "predicted"]].to_numpy().tolist() == [[2, 1, 0]]
+def test_mistakes_most_confident_first_and_equal_ones_in_the_order_of_the_images() -> None:
+    table = evaluation.confident_mistakes(LABELS, CHANCES)
+    assert table[["index", "true", "predicted"]].to_numpy().tolist() == [[2, 1, 0], [3, 2, 0]]
     none = evaluation.confident_mistakes([0], [[0.9, 0.1]], class_names=["a", "b"])
     assert none.empty
     assert "confidence" in none
-
-
-def test_equal_confidence_keeps_the_order_of_the_images() -> None:
     chances = np.tile([[0.9, 0.1], [0.8, 0.2]], (100, 1))
-    table = evaluation.confident_mistakes(np.ones(200, dtype=int), chances, k=200)
-    assert table["index"].tolist() == [*range(0, 200, 2), *range(1, 200, 2)]
+    equal = evaluation.confident_mistakes(np.ones(200, dtype=int), chances, k=200)
+    assert equal["index"].tolist() == [*range(0, 200, 2), *range(1, 200, 2)]
 
 
 def test_history_of_two_phases() -> None:
@@ -158,7 +138,6 @@ def test_history_of_two_phases() -> None:
     assert "seconds" not in second
     table = pd.concat([first, second], ignore_index=True)
     assert table["epoch"].tolist() == [1, 2, 3, 4]
-    assert table["phase"].tolist() == ["frozen"] * 2 + ["fine-tuned"] * 2
     assert table["val_loss"].tolist() == [1.3, 1.0] * 2
 
 
@@ -166,10 +145,7 @@ def test_history_refuses_what_fit_did_not_return() -> None:
     with pytest.raises(TypeError, match=r"history: expected what model\.fit returned .* got dict"):
         evaluation.history_table({"loss": [1.0]}, phase="frozen")
     for recorded, message in (
-        (
-            {"accuracy": [1], "loss": [0]},
-            "history: expected .*val_loss of one epoch or more, got accuracy, loss",
-        ),
+        ({"accuracy": [1], "loss": [0]}, "expected .*val_loss of one epoch or more, got accuracy, loss"),
         ({name: [] for name in HISTORY}, "of 0. Compile"),
         (HISTORY, "seconds: expected 2, one for each epoch, got 1"),
     ):
@@ -177,15 +153,11 @@ def test_history_refuses_what_fit_did_not_return() -> None:
             evaluation.history_table(SimpleNamespace(history=recorded), phase="frozen", seconds=[1.0])
 
 
-@pytest.mark.parametrize("module", ["evaluation", "plots"])
-def test_module_loads_no_keras(module: str) -> None:
+def test_evaluation_and_plots_load_no_keras() -> None:
     # In a process of its own: here another test may have loaded it.
-    code = (
-        f"import sys, tlhelpers.{module}; "
-        "sys.exit(', '.join({'keras', 'tensorflow'} & set(sys.modules)) or 0)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    code = "import sys, tlhelpers.evaluation, tlhelpers.plots; print('keras' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def clusters(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -201,7 +173,6 @@ def test_linear_probe_finds_what_lies_open_and_guesses_at_noise() -> None:
     assert evaluation.linear_probe(train, labels, test, test_labels) > 0.97
     noise = evaluation.linear_probe(rng.normal(size=(300, 6)), labels, rng.normal(size=(300, 6)), test_labels)
     assert noise < 0.45
-    assert evaluation.probe(4)[-1].alpha == 0.4  # more features, more penalty
 
 
 def test_linear_probe_takes_scale_and_middle_from_the_training_part_alone() -> None:

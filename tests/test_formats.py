@@ -37,13 +37,6 @@ def file(tmp_path):
     return tmp_path / "file"
 
 
-@pytest.mark.parametrize("reader", ["mnist", "pneumonia_parts", "labelled_sentences", "word_vectors"])
-def test_what_is_no_zip_archive(file, reader):
-    file.write_bytes(b"<html>please log in</html>")
-    with pytest.raises(zipfile.BadZipFile):
-        getattr(_formats, reader)(file)
-
-
 # -- images --------------------------------------------------------------------------------------
 
 DIGITS = {
@@ -109,9 +102,8 @@ def test_pneumonia_comes_out_alike_in_any_order_by_a_hash_of_image_and_label(fil
         assert np.array_equal(images, second[part][0])
         assert np.array_equal(labels, images[:, 0, 0] % 2)
         assert labels.shape == (n,)
-        keys = [
-            hashlib.sha256(x.tobytes() + bytes([y])).digest() for x, y in zip(images, labels, strict=True)
-        ]
+        pairs = zip(images, labels, strict=True)
+        keys = [hashlib.sha256(x.tobytes() + bytes([y])).digest() for x, y in pairs]
         assert keys == sorted(keys)
 
 
@@ -121,40 +113,35 @@ def test_pneumonia_of_a_third_class(file):
         _formats.pneumonia_parts(npz(file, {**xrays(), "val_labels": np.array([[2], [0]], np.uint8)}))
 
 
-def photos():
-    return {f"flower_photos/{row['file']}": b"photo %d" % i for i, row in enumerate(flower_rows())}
-
-
 def test_flowers_come_in_the_order_of_the_table_whatever_else_the_archive_holds(file):
-    members = {"flower_photos/LICENSE.txt": b"all of them", **dict(reversed(photos().items()))}
-    assert _formats.flower_photos(tgz(file, members)) == tuple(photos().values())
+    photos = {f"flower_photos/{row['file']}": b"photo %d" % i for i, row in enumerate(flower_rows())}
+    members = {"flower_photos/LICENSE.txt": b"all of them", **dict(reversed(photos.items()))}
+    assert _formats.flower_photos(tgz(file, members)) == tuple(photos.values())
     # As `git hash-object` says.
     assert _formats.flower_blobs(file)[0] == hashlib.sha1(b"blob 7\0photo 0").hexdigest()
-
-
-def test_flowers_that_are_not_all_there(file, monkeypatch):
-    some = dict(list(photos().items())[1:])
+    del members[next(iter(photos))]
     with pytest.raises(ValueError, match=r"expected 1,000 photos, got none called .*/daisy/100080576_f52e"):
-        _formats.flower_photos(tgz(file, some))
-    with pytest.raises(tarfile.TarError):
-        _formats.flower_photos(zipped(file, photos()))
+        _formats.flower_photos(tgz(file, members))
 
 
 def test_the_table_of_flowers():
-    files = [row["file"] for row in flower_rows()]
-    assert len(set(files)) == 1000
+    assert len({row["file"] for row in flower_rows()}) == len(flower_rows()) == 1000
     assert {row["licence"] for row in flower_rows()} == {"CC BY 2.0"}
     assert {len(row["source_git_blob"]) for row in flower_rows()} == {40}
 
 
-def test_an_archive_that_swells_is_given_up(file):
-    tgz(file, {"rt-polaritydata/rt-polarity.neg": bytes(6_000_000)})
+@pytest.mark.parametrize(
+    ("pack", "name", "reader", "message"),
+    [
+        (tgz, "rt-polarity.neg", _formats.polarity_sentences, "at most 5,000,000 bytes .*, got more"),
+        (zipped, "imdb_labelled.txt", _formats.labelled_sentences, "at most 2,000,000 .*, got 6,000,000"),
+    ],
+)
+def test_an_archive_that_swells_is_given_up(file, pack, name, reader, message):
+    pack(file, {name: bytes(6_000_000)})
     assert file.stat().st_size < 100_000
-    with pytest.raises(ValueError, match="expected at most 5,000,000 bytes in the archive, got more"):
-        _formats.polarity_sentences(file)
-    zipped(file, {"imdb_labelled.txt": bytes(6_000_000)})
-    with pytest.raises(ValueError, match="expected at most 2,000,000 bytes in the archive, got 6,000,000"):
-        _formats.labelled_sentences(file)
+    with pytest.raises(ValueError, match=message):
+        reader(file)
 
 
 # -- tables --------------------------------------------------------------------------------------
@@ -164,9 +151,9 @@ CLIENTS[:, 0], CLIENTS[:, -1] = [2, 1, 3], [0, 1, 1]
 LOANS = ["A12 48 A32 A43 5951 " + "A2 " * 15 + "2", "A11 6 A34 A43 1169 " + "A1 " * 15 + "1"]
 
 
-def clients(rows=CLIENTS):
+def clients():
     header = ["ID", *(f"X{i}" for i in range(1, 24)), "Y"]
-    return "\n".join([",".join(header), *(",".join(map(str, row)) for row in rows)]) + "\n"
+    return "\n".join([",".join(header), *(",".join(map(str, row)) for row in CLIENTS)]) + "\n"
 
 
 def loans(rows=LOANS):
@@ -174,9 +161,8 @@ def loans(rows=LOANS):
     return "\r\n".join([header, *(row.replace(" ", ",") for row in rows)])
 
 
-@pytest.mark.parametrize("rows", [CLIENTS, CLIENTS[::-1]])
-def test_clients_get_their_makers_names_and_order(file, rows):
-    file.write_text(clients(rows))
+def test_clients_get_their_makers_names_and_order(file):
+    file.write_text(clients())
     table = _formats.credit_table(file)
     assert table.index.tolist() == [1, 2, 3]
     assert table["default"].tolist() == [1, 0, 1]
@@ -185,9 +171,8 @@ def test_clients_get_their_makers_names_and_order(file, rows):
     assert set(table.dtypes) == {np.dtype("int64")}
 
 
-@pytest.mark.parametrize("rows", [LOANS, LOANS[::-1]])
-def test_loans_are_sorted_numbers_and_codes(file, rows):
-    file.write_text(loans(rows))
+def test_loans_are_sorted_numbers_and_codes(file):
+    file.write_text(loans())
     table = _formats.german_table(file)
     assert table["checking"].tolist() == ["A11", "A12"]
     assert table["amount"].tolist() == [1169, 5951]
@@ -198,14 +183,9 @@ def test_loans_are_sorted_numbers_and_codes(file, rows):
 @pytest.mark.parametrize(
     ("reader", "text", "message"),
     [
-        (
-            "credit_table",
-            clients().replace("X5", "PAY_0"),
-            r"expected the columns ID, X1, X2, ... \(25\), got",
-        ),
+        ("credit_table", clients().replace("X5", "PAY_0"), r"expected the columns ID, .* \(25\), got"),
         ("credit_table", clients().replace("\n2,", "\ntwo,"), "ID: expected whole numbers, got"),
         ("credit_table", "", "No columns to parse"),
-        ("german_table", "\n".join(LOANS), r"expected the columns Attribute1, .*got A12 48"),
         ("german_table", loans([LOANS[0] + " 3", LOANS[1]]), "expected rows of 21 values, got one of 22"),
         ("german_table", loans([LOANS[0][:-1] + "3"]), r"class: expected 1 \(good\) or 2 \(bad\)"),
         ("german_table", "", "expected the columns Attribute1"),
@@ -230,15 +210,13 @@ LABELLED = {
 
 
 def polarity(path, **changes):
-    files = {name: data for name, data in {**POLARITY, **changes}.items() if data is not None}
-    members = {f"rt-polaritydata/{name}": data for name, data in files.items()}
+    members = {f"rt-polaritydata/{name}": data for name, data in {**POLARITY, **changes}.items()}
     return tgz(path, {"rt-polaritydata.README.1.0.txt": b"read me", **members})
 
 
 def labelled(path, **changes):
-    files = {name: data for name, data in {**LABELLED, **changes}.items() if data is not None}
-    members = {f"sentiment labelled sentences/{name}": data for name, data in files.items()}
-    return zipped(path, {**members, "__MACOSX/sentiment labelled sentences/imdb_labelled.txt": b"junk"})
+    members = {f"sentiment sentences/{name}": data for name, data in {**LABELLED, **changes}.items()}
+    return zipped(path, {**members, "__MACOSX/sentiment sentences/imdb_labelled.txt": b"junk"})
 
 
 def test_sentences_as_their_makers_pack_them(file):
@@ -252,24 +230,13 @@ def test_sentences_as_their_makers_pack_them(file):
     assert lines["imdb_labelled.txt"][:2] == ("imdb is good\t1", "bad imdb\t0")
 
 
-@pytest.mark.parametrize(
-    ("pack", "changes", "message"),
-    [
-        (
-            polarity,
-            {"rt-polarity.neg": None},
-            "expected rt-polarity.neg, rt-polarity.pos, got no rt-polarity.neg",
-        ),
-        (polarity, {"rt-polarity.neg": b"dull\n"}, "rt-polarity.neg: expected 5,331 lines, got 1"),
-        (labelled, {"imdb_labelled.txt": None}, "got no imdb_labelled.txt"),
-        (labelled, {"imdb_labelled.txt": b"\xff\n"}, "can't decode byte 0xff"),
-        (labelled, {"imdb_labelled.txt": b"good\t0\n"}, "imdb_labelled.txt: expected 1,000 lines, got 1"),
-    ],
-)
-def test_sentences_that_are_not_all_there(file, pack, changes, message):
-    reader = _formats.polarity_sentences if pack is polarity else _formats.labelled_sentences
-    with pytest.raises(ValueError, match=message):
-        reader(pack(file, **changes))
+def test_sentences_that_are_not_all_there(file):
+    with pytest.raises(ValueError, match=r"rt-polarity\.neg: expected 5,331 lines, got 1"):
+        _formats.polarity_sentences(polarity(file, **{"rt-polarity.neg": b"dull\n"}))
+    with pytest.raises(ValueError, match="can't decode byte 0xff"):
+        _formats.labelled_sentences(labelled(file, **{"imdb_labelled.txt": b"\xff\n"}))
+    with pytest.raises(ValueError, match=r"expected amazon_cells_labelled\.txt, .*, got no amazon_cells"):
+        _formats.labelled_sentences(zipped(file, {}))
 
 
 WORDS = ("the", ",", ".", "caf\u00e9", "of", "to")
@@ -295,7 +262,6 @@ def test_word_vectors_are_the_first(file, monkeypatch):
         (glove(("eht", ",", ".", "of")), "got 4, the first 'eht', ',', '.'"),
         (glove(("the", ",", ".", "the")), "expected 4 words, .* got 3"),
         (glove(numbers=49), "expected 50 numbers for each word, got others for 'the'"),
-        (glove(value="x"), "could not convert string to float"),
         (glove(value="nan"), "expected finite numbers"),
     ],
 )
@@ -328,6 +294,3 @@ def test_weights_name_their_layers(file, names):
     with h5py.File(file, "w") as weights:
         weights.attrs["layer_names"] = names
     assert _formats.keras_weights(file) == ("a", "b")
-    file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(OSError, match="truncated"):
-        _formats.keras_weights(file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -24,11 +25,7 @@ def test_good_images_pass():
 @pytest.mark.parametrize(
     ("images", "options", "message"),
     [
-        (
-            IMAGES[0],
-            {},
-            r"images: expected shape \(n, height, width\) or .* got \(8, 8\)\. For a single image",
-        ),
+        (IMAGES[0], {}, r"images: expected shape \(n, height, width\) .* got \(8, 8\)\. For a single image"),
         (IMAGES[None, None], {}, r"got \(1, 1, 4, 8, 8\)\. Put one after another"),
         (np.zeros((4, 3, 8, 8), np.uint8), {}, r"expected 1 or 3 channels .* got shape \(4, 3, 8, 8\)"),
         (IMAGES[:0], {}, "expected at least one image, got none"),
@@ -80,29 +77,18 @@ def near(found, expected, by=12):
 
 @pytest.mark.parametrize(
     ("mode", "name"),
-    [
-        ("RGB", "a.png"),
-        ("RGB", "a.jpg"),
-        ("CMYK", "a.jpg"),
-        ("CMYK", "a.tif"),
-        ("P", "a.gif"),
-        ("RGB", "a.bmp"),
-    ],
+    [("RGB", "a.jpg"), ("CMYK", "a.jpg"), ("CMYK", "a.tif"), ("P", "a.gif"), ("RGB", "a.bmp")],
 )
 def test_every_colour_mode_ends_as_red_green_and_blue(tmp_path, mode, name):
     found = read_image(saved(tmp_path, picture(mode), name), size=32)
-    assert found.shape == (32, 32, 3)
-    assert found.dtype == np.uint8
+    assert (found.shape, found.dtype) == ((32, 32, 3), np.uint8)
     assert near(corners(found), [RED, RED, BLUE, BLUE])
 
 
-def test_grey_and_one_bit_get_three_equal_channels(tmp_path):
+def test_grey_gets_three_equal_channels_and_of_sixteen_bits_the_upper_eight_count(tmp_path):
     for mode in ("L", "1", "LA"):
-        found = read_image(saved(tmp_path, Image.new("L", (40, 40), 255).convert(mode)), size=32)
-        assert (found == 255).all()
-
-
-def test_sixteen_bits_keep_their_upper_eight(tmp_path):
+        white = Image.new("L", (40, 40), 255).convert(mode)
+        assert (read_image(saved(tmp_path, white), size=32) == 255).all()
     deep = Image.fromarray(np.full((40, 40), 0x8000, np.uint16))
     assert (read_image(saved(tmp_path, deep), size=32) == 0x80).all()
 
@@ -127,12 +113,11 @@ def test_the_rotation_in_the_exif_data_is_applied(tmp_path):
     assert near(corners(found), [BLUE, RED, BLUE, RED])
 
 
-def test_the_middle_of_a_wide_and_of_a_tall_image_is_kept(tmp_path):
-    for size in ((300, 60), (60, 300)):
-        image = Image.new("RGB", size, "white")
-        middle = ((size[0] - 60) // 2, (size[1] - 60) // 2)
-        image.paste(picture(), middle)
-        assert near(corners(read_image(saved(tmp_path, image), size=32)), [RED, RED, BLUE, BLUE])
+@pytest.mark.parametrize("size", [(300, 60), (60, 300)])
+def test_the_middle_of_a_wide_and_of_a_tall_image_is_kept(tmp_path, size):
+    image = Image.new("RGB", size, "white")
+    image.paste(picture(), ((size[0] - 60) // 2, (size[1] - 60) // 2))
+    assert near(corners(read_image(saved(tmp_path, image), size=32)), [RED, RED, BLUE, BLUE])
 
 
 def test_an_animation_gives_its_first_picture_and_says_so(tmp_path):
@@ -143,28 +128,14 @@ def test_an_animation_gives_its_first_picture_and_says_so(tmp_path):
     assert near(corners(found), [RED, RED, BLUE, BLUE])
 
 
-def test_an_open_file_reads_like_its_path(tmp_path):
-    path = saved(tmp_path, picture())
-    with path.open("rb") as file:
-        assert (read_image(file, size=20) == read_image(str(path), size=20)).all()
-
-
-@pytest.mark.parametrize(
-    "content", [b"", b"<html>not found</html>", b"%PDF-1.7", b"%!PS-Adobe-3.0 EPSF-3.0\n"]
-)
+@pytest.mark.parametrize("content", [b"", b"<html>not found</html>", b"%!PS-Adobe-3.0 EPSF-3.0\n", None])
 def test_a_file_that_is_no_image_is_named(tmp_path, content):
-    (tmp_path / "photo.jpg").write_bytes(content)
+    path = tmp_path / "photo.jpg"
+    path.mkdir() if content is None else path.write_bytes(content)
     with pytest.raises(
-        ValueError, match=r"path: expected an image file \(.*JPEG.*\), got .*photo\.jpg, which is none"
+        ValueError, match=r"path: expected an image file \(.*JPEG.*\), got .*photo\.jpg, which"
     ):
-        read_image(tmp_path / "photo.jpg", size=32)
-
-
-def test_a_folder_and_a_missing_file_are_named(tmp_path):
-    with pytest.raises(ValueError, match="which is none"):
-        read_image(tmp_path, size=32)
-    with pytest.raises(FileNotFoundError, match=r"got .*lost\.jpg, which does not exist"):
-        read_image(tmp_path / "lost.jpg", size=32)
+        read_image(path, size=32)
 
 
 @pytest.mark.parametrize("name", ["cut.jpg", "cut.png", "cut.tif", "cut.gif"])
@@ -176,15 +147,19 @@ def test_a_file_that_was_cut_short_is_refused(tmp_path, name):
         read_image(path, size=32)
 
 
+# Above our limit alone, above Pillow's warning, above Pillow's own limit.
 @pytest.mark.parametrize("side", [8_000, 12_000, 20_000])
-def test_a_huge_image_is_refused_before_it_is_decoded(tmp_path, side, monkeypatch):
-    path = saved(tmp_path, Image.new("1", (side, side)), "huge.png")
-    monkeypatch.setattr(Image.Image, "convert", lambda *args: pytest.fail("was decoded"))
-    with pytest.raises(ValueError, match=r"expected an image of 50,000,000 pixels at most, got .*huge\.png"):
+def test_a_huge_image_is_refused_before_it_is_decoded(tmp_path, side):
+    path = saved(tmp_path, Image.new("RGB", (1, 1)), "huge.bmp")
+    header = path.read_bytes()
+    path.write_bytes(header[:18] + struct.pack("<2i", side, side) + header[26:])  # what it says of itself
+    with pytest.raises(ValueError, match=r"expected an image of 50,000,000 pixels at most, got .*huge\.bmp"):
         read_image(path, size=32)
 
 
-def test_numbers_of_unknown_range_and_no_size_are_refused(tmp_path):
+def test_a_missing_file_no_size_and_numbers_of_unknown_range_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"got .*lost\.jpg, which does not exist"):
+        read_image(tmp_path / "lost.jpg", size=32)
     path = saved(tmp_path, Image.new("F", (40, 40)), "floats.tif")
     with pytest.raises(ValueError, match="floating-point numbers, whose range is unknown"):
         read_image(path, size=32)

@@ -7,9 +7,6 @@ from itertools import pairwise
 from typing import Any
 
 import matplotlib as mpl
-
-mpl.use("Agg")
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -25,21 +22,12 @@ from tlhelpers import evaluation, plots
 RAW = (np.arange(4 * 28 * 28).reshape(4, 28, 28) % 256).astype(np.uint8)
 PREPARED = np.repeat(np.linspace(-1, 1, 4 * 32 * 32).reshape(4, 32, 32, 1), 3, axis=3).astype(np.float32)
 PARTS = pd.DataFrame(
-    {
-        "part": ["input", "block_1", "block_2", "head"],
-        "layers": [1, 8, 9, 1],
-        "parameters": [0, 5136, 118272, 12810],
-        "trainable": [0, 0, 59136, 12810],
-    }
+    [("input", 1, 0, 0), ("block_1", 8, 5136, 0), ("block_2", 9, 118272, 59136), ("head", 1, 12810, 12810)],
+    columns=["part", "layers", "parameters", "trainable"],
 )
 CURVES = pd.DataFrame(
-    {
-        "epoch": [1, 2, 3],
-        "accuracy": [0.4, 0.6, 0.5],
-        "loss": [1.6, 1.2, 1.4],
-        "val_accuracy": [0.5, 0.6, 0.2],
-        "val_loss": [1.3, 1.1, 9.0],
-    }
+    [(1, 0.4, 1.6, 0.5, 1.3), (2, 0.6, 1.2, 0.6, 1.1), (3, 0.5, 1.4, 0.2, 9.0)],
+    columns=["epoch", "accuracy", "loss", "val_accuracy", "val_loss"],
 )
 POINTS = pd.DataFrame(
     {"epoch": [1, 2, 3], "val_accuracy": [0.6, np.nan, 0.1], "accuracy": [0.4, 0.5, np.nan]}
@@ -129,12 +117,12 @@ def test_makes_one_figure_whose_words_are_large_enough_and_fit(
         assert not text.get_text() or (box.x0 <= extent.x0 and extent.x1 <= box.x1), text.get_text()
 
 
-@pytest.mark.parametrize("name", DRAWINGS)
-def test_help_is_whole(name: str) -> None:
-    text = getattr(plots, name).__doc__
-    for part in ("ax : matplotlib.axes.Axes", "Returns\n---", "Explained in the chapter", "Examples\n---"):
-        assert text.count(part) == 1
-    assert "{" not in text.partition("Examples")[0]
+def test_help_is_whole() -> None:
+    # That each has its sections and its chapter, test_architecture says of all public functions.
+    for name in DRAWINGS:
+        text = getattr(plots, name).__doc__
+        assert text.count("ax : matplotlib.axes.Axes") == text.count("Returns\n---") == 1
+        assert "{" not in text.partition("Examples")[0]
 
 
 @pytest.mark.parametrize("shape", [(5, 8, 8), (5, 8, 8, 1), (5, 8, 8, 3)])
@@ -164,7 +152,7 @@ def test_images_keep_their_pixels_and_their_brightness(ax: Axes) -> None:
 
 
 def test_wrong_images_have_a_colour_and_a_cross(ax: Axes) -> None:
-    plots.images(RAW, captions=["0", "1", "2→7", "3"], wrong=[False, False, True, False], ax=ax)
+    plots.images(RAW, captions=["0", "1", "2→7", "3"], wrong=np.arange(4) == 2, ax=ax)
     assert words(ax) == ["0", "1", "✗ 2→7", "3"]
     frames = [same_color(patch.get_edgecolor(), plots.WRONG) for patch in ax.patches]
     assert frames == [False, False, True, False]
@@ -176,14 +164,12 @@ def test_wrong_images_have_a_colour_and_a_cross(ax: Axes) -> None:
     ("pictures", "more", "message"),
     [
         (RAW[0], {}, r"images: .* got \(28, 28\)"),
-        (RAW[:0], {}, r"got \(0, 28, 28\)"),
         (np.zeros((2, 8, 8, 2)), {}, r"got \(2, 8, 8, 2\)"),
-        (PREPARED, {}, "from -1.0 to 1.0"),
         (RAW.astype(float), {}, "from 0.0 to 255.0"),
         (np.full((1, 2, 2), np.nan), {}, "from nan"),
         (RAW, {"captions": ["one"]}, "captions: expected 4, one for each image, got 1"),
         (RAW, {"wrong": [True]}, "wrong: expected 4 truth values"),
-        (RAW, {"wrong": [0, 1, 0, 0]}, "int64"),
+        (RAW, {"wrong": [0, 1, 0, 0]}, "int64"),  # numbers of images would pass for marks
         (RAW, {"columns": 0}, "columns: expected 1 or more, got 0"),
     ],
 )
@@ -236,29 +222,19 @@ def test_model_diagram_says_what_is_trained(ax: Axes) -> None:
     assert empty.get_width() < frozen.get_width() < trained.get_width() < part.get_width()
 
 
-@pytest.mark.filterwarnings("error::UserWarning", "error::RuntimeWarning", "error::FutureWarning")
 def test_model_diagram_of_twenty_parts_is_legible() -> None:
-    widest = PARTS.assign(
-        part=["input", "block_1", "last convolution", "head"],
-        parameters=[0, 5136, 414720, 12810],
-        trainable=[0, 0, 412160, 12810],
-    )
-    drawn = plots.model_diagram(pd.concat([widest] * 5, ignore_index=True))
+    drawn = plots.model_diagram(pd.concat([PARTS] * 5, ignore_index=True))
     drawn.figure.canvas.draw()
     boxes = [text.get_window_extent() for text in drawn.texts if text.get_text()]
     assert len(boxes) == 20
     assert all(upper.y0 > lower.y1 for upper, lower in pairwise(boxes))
-    assert max(box.x1 for box in boxes) <= drawn.figure.bbox.x1
 
 
 def test_model_diagram_refuses() -> None:
-    for table, message in (
-        (PARTS.drop(columns="trainable"), "parts: expected the columns part, layers, parameters, trainable"),
-        (PARTS[:0], "0 rows"),
-        (PARTS.assign(trainable=1), "got 1 of 0 in 'input'"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            plots.model_diagram(table)
+    with pytest.raises(ValueError, match=r"parts: expected the columns part, layers, .* 0 rows"):
+        plots.model_diagram(PARTS[:0])
+    with pytest.raises(ValueError, match="got 1 of 0 in 'input'"):
+        plots.model_diagram(PARTS.assign(trainable=1))
 
 
 def test_transfer_diagram_keeps_its_words_apart_and_inside() -> None:
@@ -277,21 +253,16 @@ def test_learning_curves_beside_another_run(ax: Axes) -> None:
     assert data(lines["validation"]) == ([1, 2, 3], [0.5, 0.6, 0.2])
     assert data(lines["theirs, training"]) == ([1, 2], [0.4, 0.5])
     assert data(lines["theirs, validation"]) == ([1, 3], [0.6, 0.1])
-    assert [lines[name].get_linestyle() for name in ("training", "validation")] == ["--", "-"]
-    assert lines["theirs, validation"].get_linestyle() == "None"
+    shown = [lines[name].get_linestyle() for name in ("training", "validation", "theirs, validation")]
+    assert shown == ["--", "-", "None"]
     assert lines["theirs, validation"].get_markerfacecolor() != lines["validation"].get_color()
-    assert len([line for line in ax.lines if data(line)[0] == [2.5, 2.5]]) == 1
-    assert words(ax) == ["layers unfrozen"]
-    legend = ax.get_legend()
-    assert legend is not None
-    assert len(legend.get_texts()) == 4  # the vertical line carries its own words
+    assert [2.5, 2.5] in [data(line)[0] for line in ax.lines]
+    assert words(ax) == ["layers unfrozen"]  # the vertical line carries its own words
 
 
 def test_learning_curves_of_the_loss_alone_and_of_a_run_that_says_less(ax: Axes) -> None:
     plots.learning_curves(CURVES, metric="loss", ax=ax)
-    assert len(ax.lines) == 2
-    assert words(ax) == []
-    assert ax.get_ylabel() == "loss (nats)"
+    assert (len(ax.lines), words(ax), ax.get_ylabel()) == (2, [], "loss (nats)")
     less = plots.learning_curves(CURVES, others={"theirs": POINTS.assign(accuracy=np.nan)})
     assert [line.get_label() for line in less.lines] == ["training", "validation", "theirs, validation"]
 
@@ -301,16 +272,13 @@ def test_learning_curves_refuse() -> None:
         plots.learning_curves(CURVES, metric="acuracy")
     with pytest.raises(ValueError, match="table: expected the columns epoch and at least one row"):
         plots.learning_curves(CURVES[:0])
-    with pytest.raises(
-        ValueError, match=r"others\['theirs'\]: expected a column loss or val_loss, got epoch"
-    ):
+    with pytest.raises(ValueError, match=r"others\['theirs'\]: expected a column loss or val_loss, got ep"):
         plots.learning_curves(CURVES, metric="loss", others={"theirs": POINTS})
-    assert plt.get_fignums() == []
 
 
 def test_lines_draw_the_mean_and_its_range_or_each_run_by_itself(ax: Axes) -> None:
     plots.lines(RACE, x="images", y="seconds", hue="side", ax=ax)
-    assert [data(line) for line in ax.lines[:1]] == [([10, 20], [2, 3])]
+    assert data(ax.lines[0]) == ([10, 20], [2, 3])
     assert ax.collections[0].get_paths()[0].vertices[:, 1].tolist() == [1, 3]
     each = plots.lines(RACE, x="images", y="seconds", hue="side", units="seed")
     drawn = [data(line)[1] for line in each.lines if data(line)[0]]
@@ -340,13 +308,14 @@ def looks(*names: str) -> dict[str, tuple[Any, ...]]:
 def test_a_name_with_a_style_looks_the_same_in_each_picture_and_different_from_the_others() -> None:
     plots.set_styles({"ours": 0, "theirs": 1, "oldest": 6, "also ours": 0})
     first, second = looks("theirs", "new", "ours"), looks("new", "newer", "ours", "oldest", "theirs")
-    assert first["theirs"] == second["theirs"] == looks("a", "b")["b"]
-    assert first["ours"] == second["ours"] == looks("a", "b")["a"]
-    assert second["oldest"] == looks(*"abcdefg")["g"]
-    for picture in (first, second, looks("also ours", "ours"), looks(*"abcdefg")):
+    seven = looks(*"abcdefg")
+    assert first["theirs"] == second["theirs"] == seven["b"]
+    assert first["ours"] == second["ours"] == seven["a"]
+    assert second["oldest"] == seven["g"]
+    for picture in (first, second, looks("also ours", "ours"), seven):
         colors, markers, _ = zip(*picture.values(), strict=True)
         assert len(set(colors)) == len(set(markers)) == len(picture)
-    assert [look[2] for look in looks("a", "b").values()] == ["-", "--"]
+    assert [look[2] for look in seven.values()][:2] == ["-", "--"]
     plots.set_styles({})
     assert looks("theirs", "new")["theirs"] == first["ours"]
 
@@ -385,7 +354,7 @@ def test_confusion_matrix_has_true_classes_in_rows_and_shades_a_single_mistake(a
 def test_confusion_matrix_in_row_percentages(ax: Axes) -> None:
     plots.confusion_matrix(COUNTS, normalize=True, ax=ax)
     # A class without images stays blank, without a division by zero.
-    assert [text.get_text() for text in ax.texts] == ["99.0", "1.0", "", "1.0", "99.0", "", "", "", ""]
+    assert words(ax) == ["99.0", "1.0", "1.0", "99.0"]
 
 
 def test_confusion_matrix_of_many_classes() -> None:
@@ -395,8 +364,7 @@ def test_confusion_matrix_of_many_classes() -> None:
     drawn.figure.canvas.draw()
     assert max(text.get_window_extent().width for text in drawn.texts) < drawn.get_window_extent().width / 10
     more = plots.confusion_matrix(pd.DataFrame(np.eye(21, dtype=int)))
-    assert words(more) == []
-    assert len(more.figure.axes) == 2  # a colour bar instead
+    assert (words(more), len(more.figure.axes)) == ([], 2)  # a colour bar instead
 
 
 @pytest.mark.parametrize("table", [COUNTS[:2], pd.DataFrame(), COUNTS - 1])
@@ -418,9 +386,8 @@ def test_reliability_leaves_empty_bins_out(ax: Axes) -> None:
 def test_embedding_writes_each_class_at_its_point(ax: Axes) -> None:
     points = np.array([[0.0, 0.0], [-30.0, 4.0], [50.0, 2.0]])
     plots.embedding(points, np.array([1, 0, 1]), ["0", "1", "2"], ax=ax)
-    assert [(text.get_position(), text.get_text()) for text in ax.texts] == [
-        ((0.0, 0.0), "1"), ((-30.0, 4.0), "0"), ((50.0, 2.0), "1"),
-    ]  # fmt: skip
+    assert [text.get_position() for text in ax.texts] == [*map(tuple, points)]
+    assert words(ax) == ["1", "0", "1"]
     left, right = ax.get_xlim()
     assert left < -30 < 50 < right  # all of it is in sight
     first, second, third = (text.get_color() for text in ax.texts)
@@ -441,11 +408,9 @@ def test_embedding_can_be_read_on_white_whatever_the_number_of_classes(ax: Axes)
     ("points", "labels", "message"),
     [
         (np.zeros((2, 3)), [0, 1], r"points: .* shape \(n, 2\).*got \(2, 3\)"),
-        (np.zeros((0, 2)), [], "n of 1 or more"),
         ([[0.0, np.nan]], [0], "finite"),
         (np.zeros((2, 2)), [0], "labels: expected 2 whole numbers from 0 to 1"),
-        (np.zeros((2, 2)), [0, 2], "0 to 2"),
-        (np.zeros((2, 2)), [-1, 0], "-1 to 0"),
+        (np.zeros((2, 2)), [-1, 2], "-1 to 2"),
         (np.zeros((2, 2)), [0.0, 1.0], "float64"),
     ],
 )

@@ -35,13 +35,6 @@ def test_agreement_is_counted_on_probabilities_and_on_classes():
     assert judged == pytest.approx(expected)
 
 
-def test_what_is_missing_is_named():
-    with pytest.raises(SystemExit, match="expected no-such-program or nor-this on the PATH"):
-        runtimes.program("no-such-program", "nor-this")
-    with pytest.raises(SystemExit, match="packages json, no_such_package, found no no_such_pack"):
-        runtimes.check_packages("json", "no_such_package")
-
-
 def test_a_folder_is_served_with_the_type_that_browsers_ask_of_webassembly(tmp_path):
     (tmp_path / "a.wasm").write_bytes(b"0")
     with runtimes.served(tmp_path) as address, urllib.request.urlopen(f"{address}/a.wasm") as answer:

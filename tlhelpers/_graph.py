@@ -4,6 +4,7 @@ Each use of something that Keras does not document is named in ``tests/test_grap
 used for and fails if Keras changes it.
 """
 
+import functools
 from typing import Any
 
 import keras
@@ -121,3 +122,28 @@ def draws(layer: keras.Layer) -> bool:
     return any(
         part.startswith("seed_generator") for variable in layer.variables for part in variable.path.split("/")
     )
+
+
+def feed_arrays_plainly() -> None:
+    """From now on Keras feeds arrays to TensorFlow without tf.data's autotuning; no number changes.
+
+    There is nothing to tune where arrays in memory are cut into batches. The search for settings takes
+    processor time from the training, and `fit` waits for it to end after the last epoch, seconds at times
+    (``benchmarks``: ``array_feed``).
+    """
+    if keras.backend.backend() != "tensorflow":
+        return
+    import tensorflow as tf
+    from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
+
+    feed = ArrayDataAdapter.get_tf_dataset
+    if hasattr(feed, "__wrapped__"):  # done before
+        return
+
+    @functools.wraps(feed)
+    def plainly(adapter: Any) -> Any:
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        return feed(adapter).with_options(options)
+
+    ArrayDataAdapter.get_tf_dataset = plainly

@@ -26,10 +26,8 @@ _PIECE = 1 << 24  # bytes of an array at a time
 _TEMPORARY = ".partial-"  # what is being written carries this name, and nobody reads such a name
 _ABANDONED_S = 24 * 3600.0  # a temporary this old was left by a killed process
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-_REFUSED = {
-    *(errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR),
-    *(errno.EISDIR, errno.EFBIG, errno.ENAMETOOLONG),
-}
+_REFUSED = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
+_REFUSED |= {errno.EISDIR, errno.EFBIG, errno.ENAMETOOLONG}
 
 
 class CacheError(RuntimeError):

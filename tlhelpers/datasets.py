@@ -131,12 +131,8 @@ def load_dataset(name: str, *, limit: int | None = None) -> Dataset:
 
     Raises
     ------
-    LookupError
-        No data set goes by that name.
-    TypeError, ValueError
-        ``limit`` is not a whole number of at least 1.
-    tlhelpers.downloads.DownloadError
-        The files can't be had.
+    LookupError, TypeError, ValueError, tlhelpers.downloads.DownloadError
+        No such name; ``limit`` is not a whole number of at least 1; the files can't be had.
 
     Notes
     -----
@@ -261,7 +257,7 @@ def overlap(a: Any, b: Any) -> int:
     Returns
     -------
     int
-        Number of different images (or indices) that are in ``a`` and in ``b``.
+        How many different ones are in ``a`` and in ``b``.
 
     Raises
     ------

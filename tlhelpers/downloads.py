@@ -81,19 +81,17 @@ def data_folder() -> Path | None:
         return None
     folder = Path(value).expanduser().absolute()
     if not folder.is_dir():
-        got = "a file" if folder.exists() else "nothing there"
         raise DownloadError(
-            f"TLHELPERS_DATA: expected a folder, got {got} at {folder}. Correct the variable, or unset it to "
-            "use the cache and the official addresses."
+            f"TLHELPERS_DATA: expected a folder, got {folder}, which is none. Correct the variable, or unset "
+            "it to use the cache and the official addresses."
         )
     return folder
 
 
 def fetch(name: str) -> Path:
-    """Give the path of a verified file; download it if this machine has none.
+    """Give the path of a file that this process verified; download it if this machine has none.
 
-    Looked for in the mirror folder (``TLHELPERS_DATA``), then in the cache folder, then at the
-    official addresses. Of several processes that ask at once, one downloads and the others wait.
+    Of several processes that ask at once, one downloads and the others wait.
 
     Parameters
     ----------
@@ -103,15 +101,12 @@ def fetch(name: str) -> Path:
     Returns
     -------
     pathlib.Path
-        A file whose content was verified by this process.
 
     Raises
     ------
-    LookupError
-        No such name.
-    DownloadError
-        The file can't be had: wrong content in the mirror folder; every address failed, stopped
-        sending, sent too much or something else; the cache folder can't be written or is full.
+    LookupError, DownloadError
+        No such name; the mirror folder's file has other content; every address failed, stopped sending,
+        or sent too much or something else; the cache folder can't be written or is full.
 
     Notes
     -----

@@ -151,8 +151,20 @@ class Encoder:
 def check_texts(texts: Sequence[str]) -> None:
     """Refuse what is no list of texts with something in each.
 
-    Raises TypeError for a single text, or where something else is in the list, such as bytes; ValueError if
-    there is none, or one of them is empty.
+    Parameters
+    ----------
+    texts
+        What was given as texts.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is a single text, or something else is in the list, such as bytes; if there is none, or one is
+        empty.
+
+    Notes
+    -----
+    Explained in the chapter "Read sentiment".
 
     Examples
     --------
@@ -299,6 +311,10 @@ def pooled_blocks(encoder: Encoder, texts: Sequence[str]) -> npt.NDArray[np.floa
     ------
     TypeError, ValueError
         As `check_texts`, or something in the encoder trains.
+
+    Notes
+    -----
+    Explained in the chapter "Read sentiment".
 
     Examples
     --------

@@ -81,6 +81,11 @@ def evaluate(
     bins : int, optional
         Number of bins of equal width for the calibration.
 
+    Returns
+    -------
+    Evaluation
+        Frozen; its attributes say what each number is.
+
     Raises
     ------
     ValueError
@@ -325,7 +330,23 @@ def bootstrap_interval(
 
 
 def probe(width: int, *, penalty: float = 0.1) -> Pipeline:
-    """The classifier of `linear_probe`, to be kept or cross-validated, for so many features an example.
+    """The classifier of `linear_probe`, to be kept or cross-validated.
+
+    Parameters
+    ----------
+    width : int
+        Features of an example.
+    penalty : float, optional
+        Ridge penalty for each of them.
+
+    Returns
+    -------
+    sklearn.pipeline.Pipeline
+        Standardises, then fits a ridge classifier.
+
+    Notes
+    -----
+    Explained in the chapter "Go beyond the article".
 
     Examples
     --------

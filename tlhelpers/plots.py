@@ -115,6 +115,10 @@ def set_styles(places: Mapping[str, int]) -> None:
         For a name in a legend, one of the seven styles of lines, 0 to 6. A name that is not in it, or whose
         style is taken in the same picture, gets one that is left. Other numbers are a ValueError.
 
+    Notes
+    -----
+    Explained in the chapter "Go beyond the article".
+
     Examples
     --------
     >>> from tlhelpers import plots

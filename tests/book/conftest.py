@@ -17,13 +17,7 @@ from tools.book import build, links, runs
 ADDRESS = "https://github.com/someone/a-book"
 MACHINE = {"machine": "2 cores, Some Processor", "system": "Linux x86_64", "gpus": 0, "commit": "0123456789"}
 FACTS = {
-    **{
-        "edition": "full",
-        "dataset": "mnist",
-        "backbone": "a_backbone",
-        "seed": 0,
-        "weights": "w.h5: rebuilt",
-    },
+    **{"edition": "full", "dataset": "mnist", "backbone": "a_backbone", "seed": 0, "weights": "w.h5"},
     "versions": {"tensorflow": "2.21.0", "Python": "3.11.9"},
 }
 PROSE = """# Train the head

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import operator
 import re
@@ -16,7 +15,7 @@ import pytest
 import tlhelpers as tl
 from tlhelpers import page, studies
 from tools import repository, setup_cell
-from tools.book import links, runs
+from tools.book import links
 from tools.checks import notebooks
 
 REFERENCE = repository.ROOT / "book" / "reference"
@@ -67,44 +66,27 @@ def test_the_examples_run_on_a_model_of_ones_own(monkeypatch: pytest.MonkeyPatch
         if any(f"tl.{name}(" in block for block in blocks):
             used.add(name)
     assert used == set(DOZEN)
-    *frozen, kernel, bias = [np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True)]
-    assert all(frozen)
-    assert not kernel
-    assert not bias
+    # Frozen, but for the head's kernel and bias.
+    same = [np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True)]
+    assert same == [True] * (len(before) - 2) + [False, False]
     assert names["result"].n == 40
 
 
-def test_docstrings_name_chapters_that_exist() -> None:
-    titles = {runs.title(notebooks.load(path)) for path in setup_cell.chapters()}
-    named = {}
-    for name in MODULES:
-        module = importlib.import_module(f"tlhelpers.{name}")
-        for public in ("", *getattr(module, "__all__", ())):
-            text = inspect.getdoc(getattr(module, public) if public else module) or ""
-            named |= {f"{name}.{public}: {title}": title for title in links.quoted_chapters(text)}
-    assert len(named) > 50  # the pattern finds them
-    assert [where for where, title in named.items() if title not in titles] == []
-
-
-@pytest.mark.parametrize("path", setup_cell.chapters(), ids=lambda path: path.stem)
-def test_chapters_call_what_there_is(path: Path) -> None:
-    for name in links.used(notebooks.load(path)):
-        operator.attrgetter(name)(tl)
+def test_chapters_call_what_there_is() -> None:
+    for path in setup_cell.chapters():
+        for name in links.used(notebooks.load(path)):
+            operator.attrgetter(name)(tl)
 
 
 def test_names_lead_where_they_are_described() -> None:
     for module, name, full in (
-        (tl, "prefix.split", "tlhelpers.split"),
         (tl, "plots.lines", "tlhelpers.plots.lines"),
         (tl.prefix, "split", "tlhelpers.split"),
         (tl, "page.check", "tlhelpers.page.published.check"),
         (tl, "page.published.check", "tlhelpers.page.published.check"),
-        (page.editions, "Edition", "tlhelpers.page.editions.Edition"),
-        (tl, "studies.draw", "tlhelpers.studies.skeleton.draw"),
         (tl, "studies.strategies.recommend_strategy", "tlhelpers.recommend_strategy"),
         (tl, "studies.flowers", "tlhelpers.studies.flowers"),
         (page.published, "no_such_name", None),
-        (tl.prefix, "page", None),
     ):
         assert links.public_name(module, name) == full
 
@@ -114,12 +96,12 @@ def test_code_leads_to_the_library() -> None:
         return '<span class="o">.</span>'.join(f'<span class="n">{name}</span>' for name in names)
 
     addresses = {"plots": "p.html#plots", "plots.lines": "p.html#lines", "page.check": "b.html#check"}
-    for name, found in {("tl", "plots", "lines"): "p.html#lines", ("page", "check"): "b.html#check"}.items():
-        linked = links.link_code(f'{spans(*name)}<span class="p">(</span>', addresses.get)
-        assert linked == f'<a class="api-link" href="{found}">{spans(*name)}</a><span class="p">(</span>'
+    for *name, found in (("tl", "plots", "lines", "p.html#lines"), ("page", "check", "b.html#check")):
+        linked = links.link_code(f"{spans(*name)}(", addresses.get)
+        assert linked == f'<a class="api-link" href="{found}">{spans(*name)}</a>('
     # What has no description of its own leads to what holds it; a stranger leads nowhere.
     outer = links.link_code(spans("tl", "plots", "other"), addresses.get)
-    assert outer.startswith(f'<a class="api-link" href="p.html#plots">{spans("tl", "plots")}</a>')
-    assert outer.endswith('</a><span class="o">.</span><span class="n">other</span>')
+    inside = f'<a class="api-link" href="p.html#plots">{spans("tl", "plots")}</a>'
+    assert outer == f'{inside}<span class="o">.</span><span class="n">other</span>'
     for stranger in (("tl", "unknown"), ("page", "other"), ("other", "split")):
         assert links.link_code(spans(*stranger), addresses.get) == spans(*stranger)

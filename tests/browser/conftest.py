@@ -6,11 +6,10 @@ nothing is downloaded. Plain ``pytest`` passes this folder by, because it needs 
 
 from __future__ import annotations
 
-import functools
-import http.server
 import os
 import shutil
-import threading
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -40,27 +39,14 @@ def site(request: pytest.FixtureRequest) -> Path:
     return folder.resolve()
 
 
-class _Quiet(http.server.SimpleHTTPRequestHandler):
-    # The answers that a static host gives, whatever the machine's own list of file types says.
-    extensions_map = {  # noqa: RUF012
-        **http.server.SimpleHTTPRequestHandler.extensions_map,
-        ".js": "text/javascript",
-        ".wasm": "application/wasm",
-    }
-
-    def log_message(self, *_args: Any) -> None:
-        pass
-
-
 @pytest.fixture(scope="session")
 def server(site: Path) -> Iterator[str]:
-    """The address of a static server on this machine that serves ``site``, without a slash at its end."""
-    handler = functools.partial(_Quiet, directory=str(site))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
-        running.daemon_threads = True
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{running.server_port}"
-        running.shutdown()
+    """The address of `tools.serve`, which shows ``site`` on a free port, without a slash at its end."""
+    command = [sys.executable, "-m", "tools.serve", str(site), "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as running:
+        assert running.stdout is not None
+        yield running.stdout.readline().split()[0]
+        running.terminate()
 
 
 @pytest.fixture(scope="session")
@@ -68,12 +54,8 @@ def browser() -> Iterator[Browser]:
     """The system's Chromium; a test is skipped where there is none, and fails where that is in CI."""
     program = next((found for name in NAMES if (found := shutil.which(name))), None)
     if program is None:
-        message = (
-            f"no Chromium is installed (looked for {', '.join(NAMES)}); on Debian: apt-get install chromium"
-        )
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
+        fail = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+        fail(f"no Chromium is installed (looked for {', '.join(NAMES)}); on Debian: apt-get install chromium")
     # Inside a container the system administrator has no sandbox to offer.
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
@@ -86,15 +68,13 @@ class Watched:
 
     def __init__(self, context: BrowserContext, base: str) -> None:
         self.base = base
-        self.foreign: list[str] = []
-        self.failed: list[str] = []
-        self.console: list[str] = []
         self.requests: list[str] = []
+        self.faults: list[str] = []
         context.route("**/*", self._route)
         context.on("console", self._console)
-        context.on("weberror", lambda error: self.console.append(f"uncaught: {error.error}"))
+        context.on("weberror", lambda error: self.faults.append(f"uncaught: {error.error}"))
         context.on("response", self._response)
-        context.on("requestfailed", lambda request: self.failed.append(f"{request.url}: {request.failure}"))
+        context.on("requestfailed", lambda request: self.faults.append(f"{request.url}: {request.failure}"))
 
     def _route(self, route: Route) -> None:
         url = route.request.url
@@ -102,25 +82,16 @@ class Watched:
         if url.startswith((self.base, "data:", "blob:")):
             route.continue_()
         else:
-            self.foreign.append(url)
+            self.faults.append(f"foreign request: {url}")
             route.abort()
 
     def _console(self, message: Any) -> None:
         if message.type in ("error", "warning"):
-            self.console.append(f"{message.type}: {message.text}")
+            self.faults.append(f"{message.type}: {message.text}")
 
     def _response(self, response: Any) -> None:
         if response.status >= 400:
-            self.failed.append(f"{response.url}: {response.status}")
-
-    @property
-    def faults(self) -> list[str]:
-        """All of it, in words."""
-        return [
-            *(f"foreign request: {url}" for url in self.foreign),
-            *(f"failed request: {what}" for what in self.failed),
-            *(f"console: {text}" for text in self.console),
-        ]
+            self.faults.append(f"{response.url}: {response.status}")
 
 
 @pytest.fixture

@@ -12,16 +12,15 @@ from tlhelpers import studies
 
 PAGE = "book/freezing/03-choose-what-to-freeze.html"
 SIMILARITIES = ("similar", "different")
-EXAMPLES = ("1", "2", "9", "72", "73", "141", "142", "180", "181", "360", "361", "707", "708", "50000")
-CLASSES = ("2", "5", "10", "100")
-NO_NUMBERS = (("0", "5"), ("-5", "5"), ("60", "1"), ("3", "5"), ("50.5", "5"), ("60", "2.0"), ("", "5"))
-WORDS = (("many", "5"), ("60", "1,000"), ("60", "NaN"), (" 60", "x"))
+EXAMPLES = ("1", "9", "72", "73", "141", "142", "360", "361", "707", "708", "50000")
+CLASSES = ("2", "5", "100")
+NO_NUMBERS = [("0", "5"), ("60", "1"), ("3", "5"), ("50.5", "5"), ("", "5"), ("60", "1,000"), (" 60", "x")]
 
 
 @pytest.fixture
-def opened(page: Any, server: str) -> Any:
+def opened(page: Any) -> Any:
     """The page, with the keyboard in the adviser's first field."""
-    page.goto(f"{server}/{PAGE}")
+    page.goto(f"/{PAGE}")
     page.get_by_label("Labelled examples").focus()
     return page
 
@@ -57,14 +56,11 @@ def said(page: Any) -> dict[str, str]:
 def ask(page: Any, examples: str, classes: str, similarity: str) -> None:
     """Set the three controls, from the first one on, with nothing but keys."""
     keys = page.keyboard
-    keys.press("Control+A")
-    keys.press("Delete")
-    keys.type(examples)
-    keys.press("Tab")
-    keys.press("Control+A")
-    keys.press("Delete")
-    keys.type(classes)
-    keys.press("Tab")
+    for text in (examples, classes):
+        keys.press("Control+A")
+        keys.press("Delete")
+        keys.type(text)
+        keys.press("Tab")
     keys.type(similarity[0])
     assert page.evaluate("document.activeElement.value") == similarity
     keys.press("Shift+Tab")
@@ -101,19 +97,16 @@ def test_the_page_says_what_the_library_says(opened):
     assert len(answers) == len(table[["similarity", "depth"]].drop_duplicates()) == 4
 
 
-@pytest.mark.parametrize(("examples", "classes"), [*NO_NUMBERS, *WORDS])
+@pytest.mark.parametrize(("examples", "classes"), NO_NUMBERS)
 def test_a_question_without_an_answer_gets_the_librarys_message(opened, examples, classes):
     with pytest.raises((TypeError, ValueError)) as refused:
         tl.recommend_strategy(n_examples=read(examples), n_classes=read(classes), similarity="similar")
     ask(opened, examples, classes, "similar")
-    message = str(refused.value)
-    assert said(opened) == {"fault": as_on_the_page(refused.value)}
+    message = as_on_the_page(refused.value)
+    assert said(opened) == {"fault": message}
     wrong = opened.locator(".freezing-adviser [aria-invalid]")
-    assert wrong.evaluate_all("found => found.map(field => field.name)") == [message.split(":")[0]]
-    explained = wrong.evaluate(
-        "field => document.getElementById(field.getAttribute('aria-describedby')).innerText"
-    )
-    assert explained == as_on_the_page(refused.value)
+    assert wrong.get_attribute("name") == str(refused.value).split(":")[0]
+    assert opened.locator(f"id={wrong.get_attribute('aria-describedby')}").inner_text() == message
     ask(opened, "60", "5", "similar")
     assert "strategy" in said(opened)
     assert wrong.count() == 0
@@ -137,30 +130,26 @@ def test_a_screen_reader_is_told_of_changes_and_of_nothing_else(opened):
     assert opened.get_by_role("combobox", name="Compared with the source").count() == 1
 
 
-def test_without_script_the_table_says_it_all(page, server):
-    context = page.context.browser.new_context(java_script_enabled=False)
-    try:
-        plain = context.new_page()
-        plain.goto(f"{server}/{PAGE}")
-        assert not plain.get_by_label("Labelled examples").is_visible()
-        table = plain.locator("table", has_text="measured_rate").inner_text()
-        # Printed in lines that may break at any space, and at a hyphen.
-        reasons = "".join(plain.locator("main").inner_text().split())
-        for similarity, examples in itertools.product(SIMILARITIES, (50, 5000)):
-            advice = tl.recommend_strategy(n_examples=examples, n_classes=5, similarity=similarity)
-            assert advice.words in table
-            assert str(advice.learning_rate) in table
-            assert "".join(advice.why.split()) in reasons
-        for row in studies.strategies.advice_table().itertuples():
-            for value in (row.data, row.labels, row.classes, f"{100 * row.low:.1f}%", f"{row.seconds:.0f}"):
-                assert str(value) in table
-    finally:
-        context.close()
+def test_without_script_the_table_says_it_all(new_page):
+    plain = new_page(java_script_enabled=False)
+    plain.goto(f"/{PAGE}")
+    assert not plain.get_by_label("Labelled examples").is_visible()
+    table = plain.locator("table", has_text="measured_rate").inner_text()
+    # Printed in lines that may break at any space, and at a hyphen.
+    reasons = "".join(plain.locator("main").inner_text().split())
+    for similarity, examples in itertools.product(SIMILARITIES, (50, 5000)):
+        advice = tl.recommend_strategy(n_examples=examples, n_classes=5, similarity=similarity)
+        assert advice.words in table
+        assert str(advice.learning_rate) in table
+        assert "".join(advice.why.split()) in reasons
+    for row in studies.strategies.advice_table().itertuples():
+        for value in (row.data, row.labels, row.classes, f"{100 * row.low:.1f}%", f"{row.seconds:.0f}"):
+            assert str(value) in table
 
 
-def test_the_adviser_fits_a_phone(page, server):
+def test_the_adviser_fits_a_phone(page):
     page.set_viewport_size({"width": 390, "height": 844})
-    page.goto(f"{server}/{PAGE}")
+    page.goto(f"/{PAGE}")
     assert page.get_by_label("Labelled examples").is_visible()
     wide = page.locator(".freezing-adviser").evaluate(
         """box => [...box.querySelectorAll("*")].filter(

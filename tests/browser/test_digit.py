@@ -36,6 +36,11 @@ TO_IMAGES = """async ([strokes, shape]) => {
 }"""
 
 
+PIXELS = (
+    "(canvas) => Array.from(canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data)"
+)
+
+
 @pytest.fixture(scope="module")
 def made(site: Path) -> Path:
     """What the chapter's own run wrote: its models for Keras lie beside those for the page."""
@@ -74,23 +79,21 @@ def test_test_digits_get_keras_classes(
     images = test.images if request.config.getoption("--all-digits") else test.images[:500]
     answers, ms = [], []
     for first in range(0, len(images), 1000):
-        part = np.ascontiguousarray(images[first : first + 1000], "uint8")
-        assert (part == images[first : first + 1000]).all()
-        given = [f"/book/mnist/web/{name}", base64.b64encode(part.tobytes()).decode(), side]
+        part = images[first : first + 1000].astype("uint8").tobytes()
+        given = [f"/book/mnist/web/{name}", base64.b64encode(part).decode(), side]
         some_answers, some_ms = chapter.evaluate(RUN, given)
         answers += some_answers
         ms += some_ms
     expected = keras_says(made, name, images)
-    differ = int((np.argmax(answers, axis=1) != expected.argmax(axis=1)).sum())
-    worst = float(np.abs(np.array(answers) - expected).max())
-    accuracy = float((np.argmax(answers, axis=1) == test.labels[: len(images)]).mean())
+    apart, classes = np.abs(np.array(answers) - expected).max(axis=1), np.argmax(answers, axis=1)
+    differ = int((classes != expected.argmax(axis=1)).sum())
     with capsys.disabled():
         print(
             f"\n{name}: {differ} of {len(images)} classes differ from Keras', largest difference of a "
-            f"probability {worst:.2g}, accuracy {accuracy:.4f}, "
+            f"probability {apart.max():.2g}, accuracy {(classes == test.labels[: len(images)]).mean():.4f}, "
             f"{np.median(ms):.1f} ms a digit (median), {np.percentile(ms, 95):.1f} ms (95th percentile)"
         )
-    assert np.median(np.abs(np.array(answers) - expected).max(axis=1)) < 0.002
+    assert np.median(apart) < 0.002
     if name == "ours":  # the article's is held to nothing but its own figures, which the page states
         assert differ <= max(1, len(images) // 1000)
 
@@ -99,9 +102,8 @@ def test_strokes_get_keras_classes_and_are_read(chapter: Page, made: Path, side:
     images = np.array(chapter.evaluate(TO_IMAGES, [[each["strokes"] for each in STROKES], [side, side]]))
     images = images.reshape(-1, side, side).astype("uint8")
     expected = keras_says(made, "ours", images).argmax(axis=1)
-    answers, _ = chapter.evaluate(
-        RUN, ["/book/mnist/web/ours", base64.b64encode(images.tobytes()).decode(), side]
-    )
+    given = ["/book/mnist/web/ours", base64.b64encode(images.tobytes()).decode(), side]
+    answers, _ = chapter.evaluate(RUN, given)
     assert (np.argmax(answers, axis=1) == expected).all()
     read = (expected == [each["digit"] for each in STROKES]).mean()
     # Glyphs of 8 by 8 say less, and the pocket edition has few digits to learn from.
@@ -122,12 +124,16 @@ def test_where_and_how_large_one_draws_makes_no_difference(shift: tuple[int, int
         assert abs(centre - 14) < 0.1
 
 
-def draw(page: Page, strokes: list[list[list[float]]]) -> None:
-    """Draw with the mouse."""
+def box(page: Page) -> Any:
+    """Where the box to draw in lies, in view."""
     paper = page.locator(".digit-pad__paper")
     paper.scroll_into_view_if_needed()
-    frame = paper.bounding_box()
-    assert frame is not None
+    return paper.bounding_box()
+
+
+def draw(page: Page, strokes: list[list[list[float]]]) -> None:
+    """Draw with the mouse."""
+    frame = box(page)
     for stroke in strokes:
         places = [(frame["x"] + x * frame["width"], frame["y"] + y * frame["height"]) for x, y in stroke]
         page.mouse.move(*places[0])
@@ -180,27 +186,19 @@ def test_a_drawn_digit_is_read_and_both_models_answer(chapter: Page, side: int, 
     assert chapter.watched.faults == []  # type: ignore[attr-defined]
 
 
-PIXELS = (
-    "(canvas) => Array.from(canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data)"
-)
-
-
 def test_undo_takes_back_one_stroke(chapter: Page) -> None:
-    four = STROKES[12]["strokes"]
+    four, paper = STROKES[12]["strokes"], chapter.locator(".digit-pad__paper")
     draw(chapter, four[:1])
-    chapter.locator(".digit-pad__says").filter(has_text="Ours reads").wait_for()
-    one = chapter.locator(".digit-pad__paper").evaluate(PIXELS)
+    one = paper.evaluate(PIXELS)
     draw(chapter, four[1:])
     chapter.get_by_role("button", name="Undo").click()
-    assert chapter.locator(".digit-pad__paper").evaluate(PIXELS) == one
+    assert paper.evaluate(PIXELS) == one
 
 
 def test_by_keyboard_alone(chapter: Page, side: int) -> None:
     chapter.locator(".digit-pad__paper").focus()
-    for key, times in {" ": 1, "ArrowDown": 14}.items():
-        for _ in range(times):
-            chapter.keyboard.press(key)
-    chapter.keyboard.press(" ")
+    for key in (" ", *["ArrowDown"] * 14, " "):
+        chapter.keyboard.press(key)
     says = chapter.locator(".digit-pad__says")
     says.filter(has_text="Ours reads").wait_for()
     if side == 28:
@@ -216,9 +214,7 @@ def box_for_fingers(new_page: Any) -> tuple[Page, Callable[..., None]]:
     """A phone's page, and what moves fingers on its box: kind of event, then a place for each of them."""
     page = new_page(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     page.goto(f"/{CHAPTER}")
-    paper = page.locator(".digit-pad__paper")
-    paper.scroll_into_view_if_needed()
-    frame = paper.bounding_box()
+    frame = box(page)
     hand = page.context.new_cdp_session(page)
 
     def touch(kind: str, *points: tuple[float, float], first: int = 0) -> None:
@@ -306,17 +302,15 @@ def test_what_cannot_be_fetched_is_said_and_tried_again(chapter: Page) -> None:
     chapter.route("**/ours/weights.bin", lambda route: route.fulfill(status=404))
     draw(chapter, STROKES[3]["strokes"])
     says = chapter.locator(".digit-pad__says")
-    says.filter(
-        has_text="That did not work: web/ours/weights.bin: expected the file, got HTTP 404. Draw on"
-    ).wait_for()
-    chapter.unroute("**/ours/weights.bin")
-    chapter.route("**/ours/weights.bin", lambda route: route.abort())
-    draw(chapter, STROKES[3]["strokes"])
-    says.filter(has_text="web/ours/weights.bin: could not be fetched").wait_for()
-    chapter.unroute("**/ours/weights.bin")
-    chapter.route("**/ours/weights.bin", lambda route: route.fulfill(body=b"short"))
-    chapter.get_by_role("button", name="Take a test digit").click()
-    says.filter(has_text="got 5").wait_for()
+    said = "That did not work: web/ours/weights.bin: expected the file, got HTTP 404. Draw on"
+    says.filter(has_text=said).wait_for()
+    for answer, said in ({"body": b"short"}, "got 5"), (None, "web/ours/weights.bin: could not be fetched"):
+        chapter.unroute("**/ours/weights.bin")
+        chapter.route(
+            "**/ours/weights.bin", lambda route, a=answer: route.fulfill(**a) if a else route.abort()
+        )
+        draw(chapter, STROKES[3]["strokes"])
+        says.filter(has_text=said).wait_for()
     chapter.unroute("**/ours/weights.bin")
     draw(chapter, STROKES[3]["strokes"])
     says.filter(has_text="Ours reads").wait_for()

@@ -119,6 +119,8 @@ def test_seed_0_tries_the_rates_where_they_are_tuned(monkeypatch):
     # What was tried is not trained a second time, and many labels have rates of their own.
     assert curve.STUDY.row(POCKET, "convnet from scratch", 100, 0)["seed"] == 0
     assert len(asked) == 5
+    curve.STUDY.row(POCKET, "convnet from scratch", 30, 0)
+    assert asked[5:] == [(30, 0, 0.016)]
     assert curve.STUDY.row(POCKET, "convnet from scratch", 900, 1)["tried"].startswith("900 labels")
     assert curve.STUDY.row(POCKET, "raw pixels", 30, 2) == {
         "learning_rate": None,
@@ -130,9 +132,14 @@ def test_seed_0_tries_the_rates_where_they_are_tuned(monkeypatch):
     curve._tried.cache_clear()
 
 
-def test_every_trained_method_stops_by_the_same_rule_and_repeats_itself():
-    found = [curve.point(POCKET, "convnet from scratch", 10, seed=0, rate=0.004) for _ in range(2)]
+def test_every_trained_method_stops_by_the_same_rule_and_repeats_itself(monkeypatch):
+    drawn, convnet = [], curve.small_convnet
+    monkeypatch.setattr(
+        curve, "small_convnet", lambda shape, seed: drawn.append(seed) or convnet(shape, seed=seed)
+    )
+    found = [curve.point(POCKET, "convnet from scratch", 10, seed=1, rate=0.004) for _ in range(2)]
+    assert drawn[-2:] == [1, 1]
     best = int(found[0]["choice"].removeprefix("epoch "))
-    assert found[0]["epochs"] == min(best + curve.PATIENCE, curve.MOST_EPOCHS)
+    assert found[0]["epochs"] == best + curve.PATIENCE
     # The second starts from a network that the first has trained; nothing of that may be left.
     assert found[0]["test_accuracy"] == found[1]["test_accuracy"]

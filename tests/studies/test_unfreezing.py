@@ -108,7 +108,8 @@ def test_seed_0_tries_the_rates_and_a_row_comes_out_again(monkeypatch):
     assert len(unfreezing.STUDY.grid(POCKET)) == 5 * 10
 
 
-def test_foreign_digits_are_framed_like_mnist():
+def test_foreign_digits_are_framed_like_mnist_or_changed_copies():
+    assert unfreezing.shifted(POCKET)[0].shape == (1500, 8, 8)
     images, labels = unfreezing.shifted(FULL)
     assert (images.shape, images.dtype, len(labels)) == ((1797, 28, 28), np.uint8, 1797)
     assert images[:, :4].max() == images[:, :, -4:].max() == 0

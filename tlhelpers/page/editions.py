@@ -41,15 +41,8 @@ class EditionError(RuntimeError):
 class Edition:
     """An edition of the book, and why it was chosen.
 
-    Attributes
-    ----------
-    name : {"full", "pocket"}
-    dataset : {"mnist", "digits"}
-        Name for :func:`tlhelpers.datasets.load_dataset`.
-    backbone : {"mobilenet_v2_imagenet", "mobilenet_v2_glyphs"}
-        Name for :func:`tlhelpers.backbones.load_backbone`.
-    reason : str
-        One sentence part, fit for a page: no path of this machine is in it.
+    `dataset` and `backbone` are names for :func:`tlhelpers.datasets.load_dataset` and
+    :func:`tlhelpers.backbones.load_backbone`. `reason` is part of a sentence, without a path of this machine.
     """
 
     name: Literal["full", "pocket"]
@@ -72,23 +65,14 @@ _decided: dict[tuple[str, str, str], Edition] = {}
 def current() -> Edition:
     """Decide which edition runs here.
 
-    Asked once per process; asked again when one of the three environment variables changes.
-
-    Returns
-    -------
-    Edition
-        What ``TLHELPERS_EDITION`` names. For ``auto``: full where both of its files are on this
-        machine (``TLHELPERS_DATA``, then the cache) or their official host answers within 3 s; else
-        pocket.
+    What ``TLHELPERS_EDITION`` names; for ``auto``, full where both of its files are on this machine
+    (``TLHELPERS_DATA``, then the cache) or their official host answers within 3 s, else pocket. Decided
+    once per process, and again when one of the three environment variables changes.
 
     Raises
     ------
-    LookupError
-        ``TLHELPERS_EDITION`` is none of ``full``, ``pocket``, ``auto``.
-    EditionError
-        ``full`` was asked for and can't be had.
-    tlhelpers.downloads.DownloadError
-        The mirror folder is not a folder, or holds a file with wrong content.
+    LookupError, EditionError, tlhelpers.downloads.DownloadError
+        No such edition; ``full`` was asked for and can't be had; the mirror folder holds wrong content.
 
     Notes
     -----
@@ -164,28 +148,12 @@ def _probe(urls: list[str], limit_s: float) -> str:
 def start_chapter(title: str | None = None, *, seed: int = 0) -> Edition:
     """Begin a chapter: seed, set the look of figures, and print what runs here.
 
-    Parameters
-    ----------
-    title : str, optional
-        Printed first, where given.
-    seed : int
-        For Python, numpy and the Keras backend.
-
-    Returns
-    -------
-    Edition
-        As :func:`current`.
-
-    Raises
-    ------
-    LookupError, EditionError, tlhelpers.downloads.DownloadError
-        As :func:`current`.
+    Prints two lines, the first of them begun by `title`, and in the full edition a third that names the
+    variant of the weights. The same facts are glued as one record, from which the page's card is made.
+    `seed` is for Python, numpy and Keras. Gives, and fails, as :func:`current`.
 
     Notes
     -----
-    Prints two lines, and in the full edition a third that names the variant of the weights. The same facts
-    are glued as one record, from which the page's card is made.
-
     Explained in the reading guide.
 
     Examples
@@ -201,9 +169,12 @@ def start_chapter(title: str | None = None, *, seed: int = 0) -> Edition:
         import numpy as np
         import tensorflow as tf
 
+        from tlhelpers import _graph
+
         _set_figures()
 
     tf.get_logger().setLevel("ERROR")  # in a notebook its hints on retracing go to stdout: onto the page
+    _graph.feed_arrays_plainly()
     keras.utils.set_random_seed(seed)
     opening = f"{title}: {edition.name}" if title else edition.name.capitalize()
     print(f"{opening} edition ({edition.dataset}, {edition.backbone}), {edition.reason}.")
@@ -221,17 +192,8 @@ def start_chapter(title: str | None = None, *, seed: int = 0) -> Edition:
 def smoke_test(edition: Edition, stand_in: str) -> Any:
     """A banner for a chapter whose data the pocket edition has not: what runs instead, and what it is worth.
 
-    Parameters
-    ----------
-    edition
-        What runs here.
-    stand_in : str
-        What takes the data's place, as it stands after "This run uses".
-
-    Returns
-    -------
-    IPython.display.Markdown or None
-        The banner in the pocket edition; None, which shows nothing, in the full one.
+    `stand_in` is what takes the data's place, as it stands after "This run uses". In the full edition there
+    is no banner: None, which shows nothing.
 
     Notes
     -----

@@ -12,7 +12,7 @@ import importlib
 import time
 from pathlib import Path
 
-from tlhelpers import page
+from tlhelpers import _graph, page
 
 from . import article
 from .skeleton import Study, measure
@@ -31,6 +31,7 @@ def studies() -> list[Study]:
 
 def main(book: Path) -> None:
     """Measure what the tables lack, then write the published values."""
+    _graph.feed_arrays_plainly()
     everything = studies()
     tables = list(dict.fromkeys(study.table for study in everything))
     parser = argparse.ArgumentParser("python -m tlhelpers.studies", description=__doc__.splitlines()[0])

@@ -37,22 +37,17 @@ class Study:
     ----------
     table
         The file in ``book/measured``, without its ending. Several studies may share one.
-    keys
-        Columns that name a row within an edition, in the order of the grid.
-    grid
-        Takes an edition; gives the keys of every row that the table should have for it.
+    keys, grid
+        Columns that name a row within an edition; and, for an edition, their values in each row that is wanted.
     row
-        Takes an edition and the keys of a row; gives its other columns, or a table of several rows.
+        Takes an edition and a row's keys; gives its other columns, or a table of several rows.
     again
-        Takes an edition and a row of the table; gives its value as it is now, and the number of examples that
-        this is a share of (None where it is no share). None where no page measures a row again.
-    like
-        Columns that say what was measured: rows that share them differ in their seed only.
-    value
-        The column that is compared.
+        Takes an edition and a row; gives its value as it is now, and the number of examples that this is a
+        share of (None where it is no share). None where no page measures a row again.
+    like, value
+        Columns that say what was measured (rows that share them differ in their seed only); what is compared.
     where, most_seconds
-        Which rows a page has time for: a condition on the table's columns, and the most ``cpu_seconds`` that
-        any row of such a point took.
+        Which rows a page has time for: a condition on columns, and the most ``cpu_seconds`` of such a point.
     """
 
     table: str
@@ -76,10 +71,9 @@ def application(
     examples: Callable[[], int],
     where: str = "seed >= 0",
 ) -> Study:
-    """A domain's part of the table "applications"; in the full edition alone: the pocket one lacks the data.
+    """A domain's part of the table "applications", in the full edition alone: the pocket one lacks the data.
 
-    `measure` takes method, number of labels and the keyword ``seed``; it gives the row from ``value`` on.
-    `examples` gives the number that the value is a share of, `where` which rows a page may measure again.
+    `measure(method, labels, seed=)` gives the row from ``value`` on, `examples()` what that is a share of.
     """
 
     def row(edition: Edition, domain: str, method: str, labels: int, seed: int) -> dict[str, Any]:
@@ -117,9 +111,8 @@ def measure(study: Study, edition: Edition, folder: Path) -> None:
         rows = rows.assign(**page.stamp())
         with cache.atomic_file(path) as partial:
             if set(rows) <= set(table):  # what is there stays as it is, to the byte
-                lines = rows.reindex(columns=table.columns).to_csv(
-                    index=False, header=False, float_format="%.6g"
-                )
+                rows = rows.reindex(columns=table.columns)
+                lines = rows.to_csv(index=False, header=False, float_format="%.6g")
                 partial.write_text(path.read_text() + lines)
             else:
                 pd.concat([table, rows]).to_csv(partial, index=False, float_format="%.6g")
@@ -128,37 +121,10 @@ def measure(study: Study, edition: Edition, folder: Path) -> None:
 def check_one(study: Study, *, edition: Edition | None = None, which: int | None = None) -> pd.DataFrame:
     """Measure one row of a study's table again, and stop if it does not agree.
 
-    Parameters
-    ----------
-    study
-        One that says how (`Study.again`).
-    edition
-        Whose rows; the current edition's by default.
-    which
-        A number that chooses the row; without it the code that computes does, so another one is taken as the
-        project moves on, and none by a change of words.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row: the columns `Study.like`, ``seed``, ``then`` and ``now``, and ``allowed``: the tolerance over
-        the seeds of that point, see `tlhelpers.page.published.tolerance`.
-
-    Raises
-    ------
-    tlhelpers.page.published.Disagreement
-        If they differ by more.
-    LookupError
-        If there are no such rows with three seeds or more.
-
-    Notes
-    -----
-    Explained in the chapter "Climb the freezing ladder".
-
-    Examples
-    --------
-    >>> from tlhelpers import studies
-    >>> found = studies.check_one(studies.ladder.STUDY)  # doctest: +SKIP
+    The code that computes chooses the row, so another one is taken as the project moves on, and none by a
+    change of words; or `which`, a number, does. Gives one row: the columns `Study.like`, ``seed``, ``then``,
+    ``now`` and ``allowed``, the tolerance over the point's seeds. Raises page.Disagreement if they differ by
+    more, LookupError if no point has three seeds. Explained in the chapter "Climb the freezing ladder".
     """
     assert study.again is not None, study.table
     edition = edition or page.current()
@@ -241,11 +207,7 @@ def in_proportion(labels: npt.NDArray[np.int64], number: int, *, seed: int) -> n
 
 
 def draw(
-    train: Examples,
-    number: int,
-    *,
-    seed: int,
-    rule: Callable[..., npt.NDArray[np.int64]] = balanced,
+    train: Examples, number: int, *, seed: int, rule: Callable[..., npt.NDArray[np.int64]] = balanced
 ) -> Examples:
     """So many labelled examples, by the rule `balanced` or `in_proportion`.
 

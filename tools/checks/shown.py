@@ -7,8 +7,8 @@
 lines, cells of tables, figures. `compare` prints each difference, and fails if there is one. Both editions
 have to come from one machine: figures are compared to the last digit of their coordinates.
 
-What a clock says is no difference: see `TIMED`, `TIMES`, `STAMPS` and `VERSIONS`. Where another row of a
-stamped table was measured again, that is a note.
+What a clock says is no difference: see `TIMED`, `TIMES` and `STAMPS`. Where another row of a stamped table
+was measured again, that is a note.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from difflib import SequenceMatcher
-from itertools import zip_longest
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from bs4 import BeautifulSoup, Tag
 from PIL import Image
+
+from tools.book import build, runs
 
 Shown = dict[str, Any]
 """Of a chapter: `glued`, `printed`, `tables`, `figures`, and `again`: the same of what was measured again."""
@@ -50,15 +51,9 @@ STAMPS = re.compile(
 )
 """Dates, machines, commits, and where an object lay in memory."""
 
-VERSIONS = re.compile(r"tensorflow \d|run$")
-"""How the line of versions begins, and the name that a run's facts are glued under."""
-
+_VERSIONS = re.compile(r"tensorflow \d")  # how the line of versions begins
 _NUMBER = re.compile(r"[-+]?\d[\d.,]*(?:e[-+]?\d+)?")
-_AGAIN = "measured again: "  # how the glued names of such rows begin
 _ABSENT = "(not there)"
-
-
-# -- reading ----------------------------------------------------------------------------------------
 
 
 def edition(source: Path) -> dict[str, Shown]:
@@ -66,20 +61,17 @@ def edition(source: Path) -> dict[str, Shown]:
     found = {}
     for path in sorted(source.glob("book/**/*.ipynb")):
         notebook = json.loads(path.read_text(encoding="utf-8"))
-        code = [c for c in notebook["cells"] if c["cell_type"] == "code" and "".join(c["source"]).strip()]
-        left = [c for c in code if c["execution_count"] is None]
-        if any("skip-execution" not in c["metadata"].get("tags", []) for c in left):
-            raise SystemExit(f"{path}: expected an executed chapter, got {len(left)} cells that did not run.")
+        for fault in build.executed_faults(notebook):
+            raise SystemExit(f"{path}: expected an executed chapter; {fault}.")
         found[path.relative_to(source / "book").with_suffix("").as_posix()] = shown(notebook)
     if not found:
         raise SystemExit(f"{source}: expected executed chapters under book/, got none. Run `make execute`.")
     return found
 
 
-def shown(notebook: dict[str, Any]) -> Shown:
+def shown(notebook: runs.Notebook) -> Shown:
     """What a chapter shows, in its order."""
-    found: Shown = {"glued": {}, "printed": [], "tables": [], "figures": []}
-    again: Shown = {"glued": {}, "printed": [], "tables": [], "figures": []}
+    found, again = (Shown(glued={}, printed=[], tables=[], figures=[]) for _ in range(2))
     prose = "\n".join("".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "markdown")
     for cell in notebook["cells"]:
         outputs = cell.get("outputs", [])
@@ -93,18 +85,19 @@ def shown(notebook: dict[str, Any]) -> Shown:
             if name := output.get("metadata", {}).get("scrapbook", {}).get("name"):
                 (value,) = data.values()
                 goes_on = re.search(rf"`{re.escape(name)}(?::[^`]*)?`([^{{\n]{{0,30}})", prose)
-                into = again if name.startswith(_AGAIN) else found
+                into = again if name.startswith(runs.MEASURED_AGAIN) else found
                 into["glued"][name] = {"value": value, "then": goes_on[1] if goes_on else ""}
             elif "image/svg+xml" in data:
                 found["figures"].append(_drawing(data["image/svg+xml"]))
             elif "image/png" in data:
-                found["figures"].append({"digest": _pixels(data["image/png"]), "texts": []})
+                with Image.open(io.BytesIO(base64.b64decode(data["image/png"]))) as image:
+                    pixels = f"{image.mode} {image.size}".encode() + image.tobytes()
+                found["figures"].append({"digest": _digest(pixels), "texts": []})
             elif "text/html" in data:
                 page = BeautifulSoup(data["text/html"], "html.parser")
                 for table in page.find_all("table"):
                     read = _table(table.extract())
-                    compares = any(_compares(row) for row in read["head"])
-                    (again if compares else found)["tables"].append(read)
+                    (again if any(map(_compares, read["head"])) else found)["tables"].append(read)
                 for style in page.find_all("style"):
                     style.decompose()
                 found["printed"] += _lines("\n".join(page.find_all(string=True)))
@@ -123,6 +116,10 @@ def _lines(text: str) -> list[str]:
     return [line.rstrip() for line in last if line.strip()]
 
 
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
 def _drawing(svg: str) -> dict[str, Any]:
     """A figure's digest without its date and random ids, and what is written in it."""
     drawn = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
@@ -131,14 +128,9 @@ def _drawing(svg: str) -> dict[str, Any]:
     # Matplotlib draws letters as outlines, and says in a comment what they spell.
     texts = re.findall(r"<!--\s*(.*?)\s*-->|<text\b[^>]*>(.*?)</text>", drawn, flags=re.DOTALL)
     return {
-        "digest": hashlib.sha256(drawn.encode()).hexdigest()[:16],
+        "digest": _digest(drawn.encode()),
         "texts": [re.sub("<.*?>", "", comment or text) for comment, text in texts],
     }
-
-
-def _pixels(png: str) -> str:
-    with Image.open(io.BytesIO(base64.b64decode(png))) as image:
-        return hashlib.sha256(f"{image.mode} {image.size}".encode() + image.tobytes()).hexdigest()[:16]
 
 
 def _table(table: Tag) -> dict[str, Any]:
@@ -154,9 +146,6 @@ def _table(table: Tag) -> dict[str, Any]:
                 below.update(dict.fromkeys(range(first, first + across), " ".join(cell.get_text().split())))
     cells = [[row[column] for column in sorted(row)] for row in rows]
     return {"head": cells[:head], "body": cells[head:]}
-
-
-# -- comparing --------------------------------------------------------------------------------------
 
 
 def compare(
@@ -175,12 +164,13 @@ def compare(
             found.append(f"{page}: chapter: {ends[0]} -> {ends[1]}")
             continue
         was, now = before[page], after[page]
-        again = _differences(was["again"], now["again"], renamed)
+        lines = _differences(was, now, renamed)
         ends = [", ".join(each["again"]["glued"]) or _ABSENT for each in (was, now)]
-        if ends[0] != ends[1]:
+        if ends[0] == ends[1]:
+            lines += _differences(was["again"], now["again"], renamed)
+        else:
             notes.append(f"{page}: {ends[0]} -> {ends[1]}")
-            again = []
-        found += [f"{page}: {line}" for line in _differences(was, now, renamed) + again]
+        found += [f"{page}: {line}" for line in lines]
     return found, notes
 
 
@@ -188,46 +178,28 @@ def _differences(before: Shown, after: Shown, renamed: dict[str, str]) -> list[s
     found = []
     was = {renamed.get(name, name): each for name, each in before["glued"].items()}
     now = after["glued"]
-    for name in (each for each in {**was, **now} if not VERSIONS.match(each)):
+    for name in (each for each in {**was, **now} if each != runs.RUN):
+        there = [each[name] for each in (was, now) if name in each]
+        clock = TIMED.search(name) or any(TIMES.match(f"0{each['then']}") for each in there)
         values = [each[name]["value"] if name in each else _ABSENT for each in (was, now)]
-        clock = TIMED.search(name) or any(
-            TIMES.match(f"0{each[name]['then']}") for each in (was, now) if name in each
-        )
-        if values[0] != values[1] and not (clock and _ABSENT not in values):
+        if values[0] != values[1] and not (clock and len(there) == 2):
             found.append(f"glued {name}: {values[0]} -> {values[1]}")
     for what, entries in (("printed", _printed), ("table", _rows), ("figure", _figures)):
-        a, b = list(entries(before, renamed)), list(entries(after, {}))
-        # An entry that came in between leaves the others equal; one that only moved is none.
-        went, came = Counter(a) - Counter(b), Counter(b) - Counter(a)
-        for kind, i1, i2, j1, j2 in SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
-            if kind != "equal":
-                pairs = zip_longest(_taken(a[i1:i2], went), _taken(b[j1:j2], came), fillvalue=_ABSENT)
-                found += [f"{what}: {old} -> {new}" for old, new in pairs]
+        a, b = Counter(entries(before, renamed)), Counter(entries(after, {}))
+        went, came = list((a - b).elements()), list((b - a).elements())  # what only moved is in neither
+        for old in went:
+            new = next(iter(get_close_matches(old, came, 1, cutoff=0)), _ABSENT)
+            if came:
+                came.remove(new)
+            found.append(f"{what}: {old} -> {new}")
+        found += [f"{what}: {_ABSENT} -> {new}" for new in came]
     return found
 
 
-def _taken(entries: list[str], left: Counter[str]) -> list[str]:
-    """Those that are still counted in `left`, each as often."""
-    taken = []
-    for entry in entries:
-        if left[entry] > 0:
-            left[entry] -= 1
-            taken.append(entry)
-    return taken
-
-
 def _printed(shown: Shown, _: dict[str, str]) -> Iterator[str]:
-    ends: set[int] = set()  # where the columns end that a clock filled, in a table that was printed
     for line in shown["printed"]:
-        if VERSIONS.match(line):
-            continue
-        words = list(re.finditer(r"\S+", line))
-        if not _NUMBER.search(line):
-            ends = {word.end() for word in words if TIMED.search(word[0])}
-        elif not any(word.end() in ends for word in words):
-            ends = set()
-        texts = [_NUMBER.sub("~", word[0]) if word.end() in ends else word[0] for word in words]
-        yield STAMPS.sub("~", TIMES.sub("~", " ".join(texts)))
+        if not _VERSIONS.match(line):
+            yield STAMPS.sub("~", TIMES.sub("~", " ".join(line.split())))
 
 
 def _rows(shown: Shown, renamed: dict[str, str]) -> Iterator[str]:
@@ -254,22 +226,22 @@ def _figures(shown: Shown, renamed: dict[str, str]) -> Iterator[str]:
 def main() -> None:
     """Write what an edition shows, or compare two."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("command", choices=["write", "compare"])
-    parser.add_argument("files", type=Path, nargs="+", help="one to write, or the two to compare")
-    parser.add_argument("--from", dest="source", type=Path, default=Path("out/src"), help="executed chapters")
-    parser.add_argument("--renamed", nargs="*", default=[], metavar="OLD=NEW", help="names, labels, pages")
+    commands = parser.add_subparsers(dest="command", required=True)
+    write, compares = (commands.add_parser(name) for name in ("write", "compare"))
+    write.add_argument("file", type=Path)
+    write.add_argument("--from", dest="source", type=Path, default=Path("out/src"), help="executed chapters")
+    compares.add_argument("files", type=Path, nargs=2, help="before, after")
+    compares.add_argument("--renamed", nargs="*", default=[], metavar="OLD=NEW", help="names, labels, pages")
     asked = parser.parse_args()
     if asked.command == "write":
-        chapters = edition(asked.source)
-        text = json.dumps(chapters, indent=1, ensure_ascii=False)
-        asked.files[0].write_text(f"{text}\n", encoding="utf-8")
-        print(f"{asked.files[0]}: {len(chapters)} chapters")
-    else:
-        before, after = (json.loads(path.read_text("utf-8")) for path in asked.files)
-        found, notes = compare(before, after, dict(each.split("=", 1) for each in asked.renamed))
-        print("\n".join([f"note: {note}" for note in notes] + found))
-        print(f"{len(found)} differences in {len(after)} chapters, {len(notes)} notes")
-        sys.exit(bool(found))
+        text = json.dumps(edition(asked.source), indent=1, ensure_ascii=False)
+        asked.file.write_text(f"{text}\n", encoding="utf-8")
+        return
+    before, after = (json.loads(path.read_text("utf-8")) for path in asked.files)
+    found, notes = compare(before, after, dict(each.split("=", 1) for each in asked.renamed))
+    print("\n".join([f"note: {note}" for note in notes] + found))
+    print(f"{len(found)} differences in {len(after)} chapters, {len(notes)} notes")
+    sys.exit(bool(found))
 
 
 if __name__ == "__main__":
