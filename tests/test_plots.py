@@ -237,14 +237,6 @@ def test_model_diagram_refuses() -> None:
         plots.model_diagram(PARTS.assign(trainable=1))
 
 
-def test_transfer_diagram_keeps_its_words_apart_and_inside() -> None:
-    drawn = plots.transfer_diagram(**TRANSFER)
-    drawn.figure.canvas.draw()
-    source, target, carried = (text.get_window_extent() for text in drawn.texts[:3])
-    assert source.y0 > carried.y1 > carried.y0 > target.y1
-    assert "new here: the last layer" in words(drawn)[1]
-
-
 def test_learning_curves_beside_another_run(ax: Axes) -> None:
     plots.set_styles({"theirs": 0})
     plots.learning_curves(CURVES, others={"theirs": POINTS}, unfrozen_after=2, ax=ax)

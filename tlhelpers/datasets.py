@@ -83,7 +83,7 @@ class Dataset:
 
     @property
     def card(self) -> str:
-        """Markdown for a page: sizes, classes (shares of up to five), source, licence, note."""
+        """Sizes, classes (shares of up to five), source, licence and note, as Markdown for a page."""
         height, width = self.train.images.shape[1:3]
         colour = "colour" if self.train.images.ndim == 4 else "grey"
         names = self.class_names

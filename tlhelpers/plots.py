@@ -281,7 +281,10 @@ def before_after(before: npt.ArrayLike, after: npt.ArrayLike, *, ax: Axes | None
     y = label
     for word, raw, pictures in (("Before", first, upper), ("After", second, lower)):
         h, w = pictures.shape[1:3]
-        ax.text(0, y - 0.2 * label, f"{word}: {_described(raw)}", ha="left", va="bottom", fontsize=_TEXT)
+        digits = "d" if np.issubdtype(raw.dtype, np.integer) else ".2f"
+        span = f"{raw.dtype}, {raw.min():{digits}} to {raw.max():{digits}}"
+        words = f"{word}: {h} x {w} x {raw.shape[3] if raw.ndim == 4 else 1}, {span}"
+        ax.text(0, y - 0.2 * label, words, ha="left", va="bottom", fontsize=_TEXT)
         for i, picture in enumerate(pictures):
             x = i * pitch + (side - w) / 2
             _imshow(ax, picture, (x, x + w, y + h, y), NEUTRAL, 0.5)
@@ -583,9 +586,8 @@ def confusion_matrix(confusion: pd.DataFrame, *, normalize: bool = False, ax: Ax
             f"confusion: expected a square table of counts of 0 or more, got {counts.shape} from "
             f"{counts.min(initial=0):g}. Give the .confusion of an Evaluation."
         )
-    if normalize:
-        images_of_class = counts.sum(axis=1, keepdims=True)
-        counts = 100 * counts / np.maximum(images_of_class, 1)  # a class without images stays blank
+    if normalize:  # a class without images stays blank
+        counts = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     written = k <= 20
     side = max(_WIDTH, 0.45 * k) if written else 7.0
     # Numbers make the colour bar needless, and its width is needed on a phone.
@@ -689,9 +691,8 @@ def _imshow(ax: Axes, picture: npt.NDArray[Any], extent: _Extent, color: str, li
     # The pixels of a small one stay as they are, sharp at any size and few to store.
     interpolation = "none" if max(picture.shape[:2]) <= 64 else "antialiased"
     ax.imshow(picture, cmap="gray", vmin=0, vmax=1, extent=extent, interpolation=interpolation)
-    left, right, bottom, top = extent
-    size = right - left, bottom - top
-    ax.add_patch(Rectangle((left, top), *size, fill=False, edgecolor=color, linewidth=linewidth))
+    x, right, bottom, y = extent
+    ax.add_patch(Rectangle((x, y), right - x, bottom - y, fill=False, edgecolor=color, linewidth=linewidth))
 
 
 def _caption_size(captions: Sequence[str], bold: bool, room: float) -> float:
@@ -729,14 +730,6 @@ def _pictures(images: npt.ArrayLike, name: str, *, rescale: bool = False) -> npt
             f"from {low} to {high}. Rescale them first."
         )
     return pictures / top
-
-
-def _described(raw: npt.NDArray[Any]) -> str:
-    """Return size, dtype and range of images in words."""
-    channels = raw.shape[3] if raw.ndim == 4 else 1
-    digits = "d" if np.issubdtype(raw.dtype, np.integer) else ".2f"
-    span = f"{raw.min():{digits}} to {raw.max():{digits}}"
-    return f"{raw.shape[1]} x {raw.shape[2]} x {channels}, {raw.dtype}, {span}"
 
 
 def _require_columns(table: pd.DataFrame, columns: list[str], name: str) -> None:

@@ -16,7 +16,7 @@ from docutils.core import publish_doctree
 
 from tlhelpers import page, studies
 from tools import repository
-from tools.book import links, pages, runs
+from tools.book import links, runs
 from tools.checks import notebooks
 
 Make = Callable[..., dict[str, Any]]
@@ -86,22 +86,6 @@ def test_a_notebook_without_its_run_is_refused(spoil: str, chapter: Make) -> Non
         cell[spoil] = {}
     with pytest.raises(runs.RunError, match="make execute"):
         runs.read(notebook, PUBLISHED)
-
-
-RAN = "*Measured: it ran in 3 seconds.*"
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        (f"{RAN}\n\n- a list\n\nA *short*\none.\n\nAnother.", "A short one."),
-        ("First. " + "Word " * 20 + "ends. " + "Word " * 30, "First. " + "Word " * 20 + "ends."),
-        ("word " * 60, ("word " * 60).strip()),
-    ],
-)
-def test_a_page_is_described_by_its_first_paragraph(text: str, expected: str | None) -> None:
-    tree = publish_doctree(f"Title\n=====\n\n{text}", settings_overrides={"doctitle_xform": False})
-    assert pages.describe(tree) == expected
 
 
 PAGE = """

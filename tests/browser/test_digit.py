@@ -304,11 +304,12 @@ def test_what_cannot_be_fetched_is_said_and_tried_again(chapter: Page) -> None:
     says = chapter.locator(".digit-pad__says")
     said = "That did not work: web/ours/weights.bin: expected the file, got HTTP 404. Draw on"
     says.filter(has_text=said).wait_for()
-    for answer, said in ({"body": b"short"}, "got 5"), (None, "web/ours/weights.bin: could not be fetched"):
+    for answer, said in (
+        (lambda route: route.fulfill(body=b"short"), "got 5"),
+        (lambda route: route.abort(), "web/ours/weights.bin: could not be fetched"),
+    ):
         chapter.unroute("**/ours/weights.bin")
-        chapter.route(
-            "**/ours/weights.bin", lambda route, a=answer: route.fulfill(**a) if a else route.abort()
-        )
+        chapter.route("**/ours/weights.bin", answer)
         draw(chapter, STROKES[3]["strokes"])
         says.filter(has_text=said).wait_for()
     chapter.unroute("**/ours/weights.bin")

@@ -4,6 +4,7 @@ import dataclasses
 import pickle
 import warnings
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -186,6 +187,17 @@ def test_the_choice_is_made_on_validation(data):
     assert honest.choice != fooled.choice
 
 
+def test_the_choice_has_the_highest_area_under_the_curve(data, monkeypatch):
+    chosen = credit.fit(data, "logistic regression", 20)
+    areas = {}
+    for penalty in credit.INVERSE_PENALTIES:
+        monkeypatch.setattr(credit, "INVERSE_PENALTIES", (penalty,))
+        areas[f"C {penalty:g}"] = credit.fit(data, "logistic regression", 20).validation
+    assert chosen.validation == areas[chosen.choice] == max(areas.values()) > min(areas.values())
+    monkeypatch.setitem(credit.RATES, "from scratch", (1e-6, 0.01))
+    assert credit.fit(data, "from scratch", 50).choice.startswith("rate 0.01, epoch ")
+
+
 def test_of_equal_settings_the_first_wins(data):
     """Fifty rows make no tree of more than four leaves with twenty rows each, whatever is allowed."""
     assert credit._boosted(*rows(data), rows=(20,))[1].startswith("4 leaves of 20 rows or more")
@@ -213,6 +225,12 @@ def test_frozen_keeps_the_hidden_layers_and_leaves_the_pretrained_network_alone(
     for old, new in zip(before, pretrained.get_weights(), strict=True):
         assert (old == new).all()
     assert (credit.fit(data, "source only", 20).predict(data.test) == first).all()
+    # Frozen is a logistic regression on what comes out of the last hidden layer.
+    hidden = keras.Model(pretrained.input, pretrained.get_layer("hidden_2").output)
+    x, y, (x_held, y_held) = rows(data)
+    score, _ = credit._frozen(pretrained, x, y, (x_held, y_held))
+    outer, _ = credit._logistic(hidden.predict(x, verbose=0), y, (hidden.predict(x_held, verbose=0), y_held))
+    np.testing.assert_allclose(score(x_held), outer(hidden.predict(x_held, verbose=0)), atol=1e-5)
 
 
 @pytest.mark.usefixtures("short")

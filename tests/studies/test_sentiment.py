@@ -74,6 +74,13 @@ def test_validation_chooses_and_the_labels_teach(data, method):
     assert sentiment.fit(method, data.train, validation, edition=POCKET).validation < 1
 
 
+def test_fine_tuning_learns_the_labels(data, monkeypatch):
+    monkeypatch.setattr(sentiment, "RATES", (0.00001, 0.03))
+    found = sentiment.fit("fine-tuned", data.train, data.train, edition=POCKET)
+    assert found.choice == "rate 0.03"
+    assert found.accuracy(data.train) > 0.8
+
+
 def test_the_choice_in_words(data):
     """The first of the best settings, the strongest penalty first, as the measured table has them."""
     choices = [sentiment.fit(m, data.train, data.validation, edition=POCKET).choice for m in SEARCHED]

@@ -38,7 +38,7 @@ class Study:
     table
         The file in ``book/measured``, without its ending. Several studies may share one.
     keys, grid
-        Columns that name a row within an edition; and, for an edition, their values in each row that is wanted.
+        Columns that name a row within an edition; and, for an edition, their values in each wanted row.
     row
         Takes an edition and a row's keys; gives its other columns, or a table of several rows.
     again

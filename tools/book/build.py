@@ -89,10 +89,9 @@ def final_config(
 def front_figure(notebook: dict[str, Any]) -> str | None:
     """The figure of the cell that is tagged for the front page, as SVG; None if this chapter has none."""
     for cell in notebook["cells"]:
-        if FRONT in cell["metadata"].get("tags", []):
-            for output in cell["outputs"]:
-                if "image/svg+xml" in output.get("data", {}):
-                    return "".join(output["data"]["image/svg+xml"])
+        for output in cell["outputs"] if FRONT in cell["metadata"].get("tags", []) else ():
+            if "image/svg+xml" in output.get("data", {}):
+                return "".join(output["data"]["image/svg+xml"])
     return None
 
 

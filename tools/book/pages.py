@@ -21,6 +21,8 @@ THEME_OPTIONS: dict[str, Any] = {
     "navbar_persistent": [],
 }
 
+AT_ONCE = ("documentation_options.js", "doctools.js")
+
 # Boxes that a script brings to life: the class that a page's HTML gives them, and what such a page loads.
 LIVE_BOXES = {
     "digit-pad": ("digit-pad.js", "digit-pad.css"),
@@ -59,10 +61,10 @@ def _live_boxes(app: Sphinx, _page: str, _template: str, context: dict[str, Any]
             app.add_css_file(style)
 
 
-def _wait(app: Sphinx, _page: str, _template: str, context: dict[str, Any], _tree: object) -> None:
-    """Scripts wait for the text, but for the one that inline scripts need."""
+def _wait(_app: Sphinx, _page: str, _template: str, context: dict[str, Any], _tree: object) -> None:
+    """Scripts wait for the text, but for those that inline scripts and the search page's own need."""
     for script in context["script_files"]:
-        if script.filename and "documentation_options" not in str(script.filename):
+        if script.filename and not str(script.filename).endswith(AT_ONCE):
             script.attributes.setdefault("defer", "defer")
 
 

@@ -54,12 +54,8 @@ def make_environment(folder: Path, *, bare: bool) -> Path:
     command = [str(python), "-m", "pip", "install", "-qq", "--no-compile", "--upgrade"]
     subprocess.run([*command, "pip"], check=True)
     subprocess.run([*command, *wanted], check=True)
-    kernel = folder / "share" / "jupyter" / "kernels" / "colab"
-    kernel.mkdir(parents=True, exist_ok=True)
-    argv = [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-    (kernel / "kernel.json").write_text(
-        json.dumps({"argv": argv, "display_name": "as Colab", "language": "python"}), encoding="utf-8"
-    )
+    kernel = [str(python), "-m", "ipykernel", "install", "--sys-prefix", "--name", "colab"]
+    subprocess.run(kernel, check=True, capture_output=True)
     return python
 
 

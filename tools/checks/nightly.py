@@ -1,16 +1,4 @@
-"""What is too long for each change: ``make nightly``, or some of it, ``make nightly ONLY="axe links"``.
-
-colab
-    every chapter as Colab would run it, and the first one in an environment without any package
-oldest
-    unit tests with the oldest version of each dependency that pyproject.toml allows
-digits
-    all 10,000 test digits in the browser
-axe
-    axe-core on every page, at two widths and in two themes
-links
-    every address that the book names, by Sphinx' own check; one that cannot be reached fails nothing
-"""
+"""What is too long for each change: ``make nightly``, or some of it, ``make nightly ONLY="axe links"``."""
 
 from __future__ import annotations
 
@@ -44,7 +32,7 @@ def _pytest(*arguments: str) -> bool:
 
 
 def colab(_out: Path) -> bool:
-    """Every chapter as Colab would run it."""
+    """Every chapter as Colab would run it, and the first one in an environment without any package."""
     script = (sys.executable, "-m", "tools.checks.as_colab")
     first = next(path for path in setup_cell.chapters() if path.parent.name == "mnist")
     every = _run(*script)
@@ -52,7 +40,7 @@ def colab(_out: Path) -> bool:
 
 
 def oldest(_out: Path) -> bool:
-    """Unit tests with the oldest dependencies."""
+    """Unit tests with the oldest version of each dependency that pyproject.toml allows."""
     with tempfile.TemporaryDirectory(prefix="oldest-") as scratch:
         # pip only takes the newest; uv has the option, and its answer needs no list of ours.
         if not _run(sys.executable, "-m", "pip", "install", "-qq", "--target", f"{scratch}/uv", "uv"):
@@ -72,12 +60,12 @@ def oldest(_out: Path) -> bool:
 
 
 def digits(out: Path) -> bool:
-    """All test digits in the browser."""
+    """All 10,000 test digits in the browser."""
     return _pytest("tests/browser/test_digit.py", "--site", str(pages(out)), "--all-digits")
 
 
 def axe(out: Path) -> bool:
-    """axe-core on every page in every view."""
+    """axe-core on every page, at two widths and in two themes."""
     tests = "tests/browser/test_pages.py"
     return _pytest("-n", "2", tests, "-k", "test_accessible", "--site", str(pages(out)), "--every-view")
 
@@ -107,9 +95,8 @@ PARTS: dict[str, Callable[[Path], bool]] = {
 
 def main() -> int:
     """Run the parts; see the module's docstring."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    about = "\n".join([__doc__, *(f"{name}: {part.__doc__}" for name, part in PARTS.items())])
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("parts", nargs="*", help=f"some of: {' '.join(PARTS)} (default: all)")
     parser.add_argument("--out", type=Path, default=ROOT / "out", help="the run's folder (default: out)")
     arguments = parser.parse_args()

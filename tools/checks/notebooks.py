@@ -130,12 +130,12 @@ def skeleton(notebook: Notebook) -> list[str]:
 
 def short_cells(notebook: Notebook) -> list[str]:
     """One idea a cell."""
-    wrong = []
-    for number, cell in code_cells(notebook):
-        lines = len(source(cell).rstrip().splitlines())
-        if lines > MOST_LINES and not setup_cell.is_setup_cell(cell):
-            wrong.append(f"cell {number} has {lines} lines, expected {MOST_LINES} at most")
-    return wrong
+    return [
+        f"cell {number} has {lines} lines, expected {MOST_LINES} at most"
+        for number, cell in code_cells(notebook)
+        if (lines := len(source(cell).rstrip().splitlines())) > MOST_LINES
+        and not setup_cell.is_setup_cell(cell)
+    ]
 
 
 def calls(cell: dict[str, Any]) -> list[list[str]]:
@@ -160,18 +160,16 @@ def figures_have_text(notebook: Notebook) -> list[str]:
             continue
         about = cell["metadata"].get("mystnb", {})
         image, caption = about.get("image", {}), about.get("figure", {}).get("caption", "")
+        draws_without, add = f"cell {number} draws without", "to its metadata's mystnb"
         if len(image.get("alt", "").split()) < 4:
-            wrong.append(f"cell {number} draws without a text for it: add mystnb, image, alt to its metadata")
+            wrong.append(f"{draws_without} a text for it: add image, alt {add}")
         if len(caption.split()) < 4:
-            wrong.append(
-                f"cell {number} draws without a caption: add mystnb, figure, caption to its metadata"
-            )
+            wrong.append(f"{draws_without} a caption: add figure, caption {add}")
         if _RESULT.search(caption):
             wrong.append(f"cell {number} types a result in its caption: {caption[:70]!r}; say what to see")
         pictures = any(_PICTURES & set(names[-1:]) for names in calls(cell))
         if pictures and "picture" not in image.get("classes", "").split():
-            invert = "which dark pages would invert"
-            wrong.append(f'cell {number} shows pictures, {invert}: add mystnb, image, classes: "picture"')
+            wrong.append(f"cell {number} shows pictures, not marked as such: add image, classes {add}")
     return wrong
 
 
@@ -231,15 +229,7 @@ def glue_resolves(notebook: Notebook, *, others: Callable[[str], Notebook]) -> l
     return wrong
 
 
-RULES = (
-    stripped,
-    set_up,
-    kernel,
-    skeleton,
-    short_cells,
-    figures_have_text,
-    no_typed_results,
-)
+RULES = (stripped, set_up, kernel, skeleton, short_cells, figures_have_text, no_typed_results)
 
 
 def load(path: Path) -> Notebook:

@@ -10,17 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 # Attributes that make a browser fetch something by itself. A plain link (<a href>) waits for the reader.
-FETCHED = {
-    "script": ("src",),
-    "link": ("href",),
-    "img": ("src", "srcset"),
-    "iframe": ("src",),
-    "source": ("src", "srcset"),
-    "video": ("src", "poster"),
-    "audio": ("src",),
-    "object": ("data",),
-    "embed": ("src",),
-}
+FETCHED = ("src", "srcset", "poster", "data")
 # <link> relations that name a page and fetch nothing.
 NAMED_ONLY = {"canonical", "alternate", "license", "author", "edit"}
 _OTHER_HOST = re.compile(r"^\s*(?:https?:)?//", re.IGNORECASE)
@@ -38,10 +28,10 @@ class _Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         values = {name: value or "" for name, value in attrs}
         relations = set(values.get("rel", "").split())
-        if not (tag == "link" and relations and relations <= NAMED_ONLY):
-            for name in FETCHED.get(tag, ()):
-                if _OTHER_HOST.match(values.get(name, "")):
-                    self.found.append(f"<{tag}> fetches {values[name]}")
+        loads = tag == "link" and not (relations and relations <= NAMED_ONLY)
+        for name in (*FETCHED, "href") if loads else FETCHED:
+            if _OTHER_HOST.match(values.get(name, "")):
+                self.found.append(f"<{tag}> fetches {values[name]}")
         self.found += [f"a style fetches {url}" for url in _IN_STYLE.findall(values.get("style", ""))]
         # Sphinx puts the file's name where no text was given.
         if tag == "img" and values.get("aria-hidden") != "true":

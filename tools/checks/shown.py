@@ -21,7 +21,7 @@ import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -184,8 +184,9 @@ def _differences(before: Shown, after: Shown, renamed: dict[str, str]) -> list[s
         values = [each[name]["value"] if name in each else _ABSENT for each in (was, now)]
         if values[0] != values[1] and not (clock and len(there) == 2):
             found.append(f"glued {name}: {values[0]} -> {values[1]}")
-    for what, entries in (("printed", _printed), ("table", _rows), ("figure", _figures)):
-        a, b = Counter(entries(before, renamed)), Counter(entries(after, {}))
+    others = _entries(after, {})
+    for what, a in _entries(before, renamed).items():
+        b = others[what]
         went, came = list((a - b).elements()), list((b - a).elements())  # what only moved is in neither
         for old in went:
             new = next(iter(get_close_matches(old, came, 1, cutoff=0)), _ABSENT)
@@ -196,31 +197,25 @@ def _differences(before: Shown, after: Shown, renamed: dict[str, str]) -> list[s
     return found
 
 
-def _printed(shown: Shown, _: dict[str, str]) -> Iterator[str]:
-    for line in shown["printed"]:
-        if not _VERSIONS.match(line):
-            yield STAMPS.sub("~", TIMES.sub("~", " ".join(line.split())))
-
-
-def _rows(shown: Shown, renamed: dict[str, str]) -> Iterator[str]:
+def _entries(shown: Shown, renamed: dict[str, str]) -> dict[str, Counter[str]]:
+    """All but what is glued, as lines without what a clock says, and how often each is there."""
+    lines = (" ".join(line.split()) for line in shown["printed"] if not _VERSIONS.match(line))
+    printed = Counter(STAMPS.sub("~", TIMES.sub("~", line)) for line in lines)
+    tables, figures = Counter[str](), Counter[str]()
     for table in shown["tables"]:
         head, body = ([[renamed.get(c, c) for c in row] for row in table[part]] for part in ("head", "body"))
-        yield from (" | ".join(row) for row in head)
+        tables.update(" | ".join(row) for row in head)
         clocks = {at for row in head for at, name in enumerate(row) if TIMED.search(name)}
         for row in body:
-            whole = any(TIMED.search(cell) for cell in row)
-            yield " | ".join(
-                (_NUMBER if whole or at in clocks else STAMPS).sub("~", cell) for at, cell in enumerate(row)
-            )
-
-
-def _figures(shown: Shown, renamed: dict[str, str]) -> Iterator[str]:
+            timed = range(len(row)) if any(map(TIMED.search, row)) else clocks
+            cells = [(_NUMBER if at in timed else STAMPS).sub("~", cell) for at, cell in enumerate(row)]
+            tables[" | ".join(cells)] += 1
     for figure in shown["figures"]:
-        texts = [renamed.get(text, text) for text in figure["texts"]]
-        if any(TIMED.search(text) for text in texts):
-            yield f"of times: {' | '.join(text for text in texts if not _NUMBER.search(text))}"
-        else:
-            yield f"{figure['digest']}: {' | '.join(texts)}"
+        texts, digest = [renamed.get(text, text) for text in figure["texts"]], figure["digest"]
+        if any(map(TIMED.search, texts)):
+            texts, digest = [text for text in texts if not _NUMBER.search(text)], "of times"
+        figures[f"{digest}: {' | '.join(texts)}"] += 1
+    return {"printed": printed, "table": tables, "figure": figures}
 
 
 def main() -> None:
