@@ -134,8 +134,11 @@ def feed_arrays_plainly() -> None:
     if keras.backend.backend() != "tensorflow":
         return
     import tensorflow as tf
-    from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
 
+    try:
+        from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
+    except ImportError:  # a later Keras, with another way: a reader's chapter then takes longer, and is right
+        return
     feed = ArrayDataAdapter.get_tf_dataset
     if hasattr(feed, "__wrapped__"):  # done before
         return

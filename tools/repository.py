@@ -25,15 +25,7 @@ _REMOTE = re.compile(
 
 
 def public_address(remote: str) -> str | None:
-    """Turn a git remote into a web address, or None if its host is not a public one.
-
-    Examples
-    --------
-    >>> public_address("git@github.com:someone/a-book.git")
-    'https://github.com/someone/a-book'
-    >>> public_address("https://git.example.org/someone/a-book.git") is None
-    True
-    """
+    """Turn a git remote into a web address, or None if its host is not a public one."""
     match = _REMOTE.match(remote.strip())
     if match is None or match["host"].lower() not in PUBLIC_HOSTS:
         return None

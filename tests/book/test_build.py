@@ -20,6 +20,8 @@ ADDRESS = "https://github.com/someone/a-book"
         ("https://github.com/someone/a-book.git", ADDRESS),
         ("ssh://git@github.com:22/someone/a-book.git\n", ADDRESS),
         ("https://gitlab.com/group/sub/a-book", "https://gitlab.com/group/sub/a-book"),
+        ("git@github.com:someone/a-book.git", ADDRESS),
+        ("https://git.example.org/someone/a-book.git", None),
         ("../a-book.git", None),
     ],
 )

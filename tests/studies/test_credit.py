@@ -243,9 +243,11 @@ def test_a_method_repeats_itself_whatever_ran_before(data):
     assert (drawn[0] != drawn[1]).any()
 
 
-def test_unknown_methods(data):
+def test_unknown_methods_and_too_many_labels(data):
     with pytest.raises(LookupError, match=r"unknown method 'frozn'.*did you mean 'frozen'"):
         credit.fit(data, "frozn", 50)
+    with pytest.raises(ValueError, match=rf"expected 10 to {len(data.train)} rows of the target, got 5000"):
+        credit.fit(data, "frozen", 5000)
 
 
 def test_the_table_is_complete_and_in_the_full_edition_alone():
@@ -263,6 +265,8 @@ def test_costs():
     assert credit.cost(labels, flagged, miss=1, alarm=10) == pytest.approx((1 + 1 + 10) / 5)
     with pytest.raises(ValueError, match="one each for every client, got 5, 2 and 5"):
         credit.cost(labels, [1, 0])
+    with pytest.raises(ValueError, match="expected costs of 0 or more, got -1 and 1"):
+        credit.cost(labels, flagged, miss=-1)
 
 
 def test_groups():

@@ -400,6 +400,8 @@ def fit(data: Segments, method: str, labels: int, *, seed: int = 0) -> Fitted:
     """
     if method not in METHODS:
         raise unknown_name("method", method, METHODS)
+    if not 10 <= labels <= len(data.train):
+        raise ValueError(f"labels: expected 10 to {len(data.train)} rows of the target, got {labels}.")
     label = data.columns.label
     few = data.train.iloc[in_proportion(data.train[label].to_numpy(), labels, seed=seed)]
     prepared = _prepared(data)
@@ -585,6 +587,8 @@ def cost(labels: npt.ArrayLike, flagged: npt.ArrayLike, *, miss: float = 5.0, al
     1.5
     """
     truth, declined = _decisions(labels, flagged, labels)
+    if min(miss, alarm) < 0:
+        raise ValueError(f"miss and alarm: expected costs of 0 or more, got {miss} and {alarm}. Give losses.")
     return float(np.mean(miss * (truth & ~declined) + alarm * (~truth & declined)))
 
 

@@ -151,7 +151,7 @@ def build(out: Path) -> Path:
     return pages / "index.html"
 
 
-def main() -> int:
+def main() -> None:
     """Copy or build; see the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=["copy", "build"])
@@ -163,10 +163,8 @@ def main() -> int:
         else:
             print(f"the book lies at {build(arguments.out).resolve()}")
     except BuildError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

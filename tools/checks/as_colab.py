@@ -99,8 +99,7 @@ def main() -> int:
     data = data if edition == "full" else None
     chapters = [path.resolve() for path in arguments.chapters] or setup_cell.chapters()
     if missing := [str(path) for path in chapters if not path.is_file()]:
-        print(f"error: no such chapter: {', '.join(missing)}", file=sys.stderr)
-        return 1
+        parser.error(f"no such chapter: {', '.join(missing)}")
     changes = ["git", "status", "--porcelain", "--", "tlhelpers", "pyproject.toml"]
     if subprocess.run(changes, cwd=repository.ROOT, capture_output=True, check=True).stdout.strip():
         print("note: tlhelpers has changes that are not committed; the last commit is what is installed")
