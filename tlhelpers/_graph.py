@@ -1,4 +1,4 @@
-"""Keras' insides, here and nowhere else: the graph of a model, replayed, cut, described.
+"""Keras' private names, here and nowhere else: a model's graph, replayed, cut, described; how arrays are fed.
 
 Each use of something that Keras does not document is named in ``tests/test_graph.py``, which says what it is
 used for and fails if Keras changes it.

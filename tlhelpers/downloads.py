@@ -2,7 +2,8 @@
 
 A file is verified before its path is handed out, wherever it came from: by the digest that is known of the
 official file; else by what its mirror folder says; else by its content, which is the same in any container
-(an ``.npz`` is a zip archive, so its bytes depend on who packed it).
+(an ``.npz`` is a zip archive, so its bytes depend on who packed it). Of a file of which nothing is known only
+the form is checked, and `describe` says so.
 
 ``TLHELPERS_DATA`` names a mirror folder, which is only read: files under their official names, and at will a
 ``mirror.toml`` that has for each its ``sha256``, how its ``content`` compares with the official one

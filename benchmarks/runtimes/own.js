@@ -1,4 +1,4 @@
-// The book's own program: plain JavaScript over the files that tlhelpers.web.export writes.
+// The book's own program: plain JavaScript over the files that tlhelpers.page.web.export writes.
 import { load as read } from "./digit-model.js";
 
 export async function load(folder) {

@@ -1,5 +1,5 @@
 // TensorFlow.js on its WebAssembly backend. Its converter asks for an old TensorFlow, so the layers are put
-// together here from the list of operations that tlhelpers.web.export writes, with the weights of that file.
+// together here from the list of operations that tlhelpers.page.web.export writes, with the weights of that file.
 import * as tf from "@tensorflow/tfjs-core";
 import { setWasmPaths } from "@tensorflow/tfjs-backend-wasm";
 

@@ -1,4 +1,4 @@
-// Runs a classifier that tlhelpers.web.export wrote, and turns pen strokes into the image that it expects.
+// Runs a classifier that tlhelpers.page.web.export wrote, and turns pen strokes into the image that it expects.
 // Plain JavaScript, no library. Arrays are flat: height, width, channels, the channel running fastest.
 
 const FORMAT = 1;

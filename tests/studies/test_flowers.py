@@ -148,14 +148,14 @@ def test_the_rate_from_scratch_is_the_better_one_on_validation_with_seed_0(small
         return "", data.validation.labels + (not good), data.test.labels + good
 
     monkeypatch.setattr(flowers, "_from_scratch", run)
-    rates = [flowers._kept_rate.__wrapped__(labels) for labels in flowers.SIZES]
+    rates = [flowers._kept_rate.__wrapped__(labels, page.current()) for labels in flowers.SIZES]
     assert rates == [flowers.RATES[1]] * 2 + [flowers.RATES[0]] * 2
     assert set(asked) == {(50, 0), (650, 0)}
 
 
 def test_from_scratch_follows_the_seed_alone(monkeypatch):
     monkeypatch.setattr(flowers, "STOPPING", {**flowers.STOPPING, "steps": 2, "epochs": 3})
-    monkeypatch.setattr(flowers, "_kept_rate", lambda labels: 0.001)
+    monkeypatch.setattr(flowers, "_kept_rate", lambda labels, edition: 0.001)
     first, other, again = (flowers.measure("from scratch", 40, seed=seed) for seed in (0, 1, 0))
     flowers._untrained.cache_clear()
     fresh = flowers.measure("from scratch", 40, seed=0)

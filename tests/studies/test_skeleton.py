@@ -23,6 +23,8 @@ def test_a_draw_is_the_one_that_the_tables_were_measured_with():
     assert np.bincount(labels[drawn]).tolist() == [5, 3, 2]
     assert skeleton.in_proportion(labels, 10, seed=1).tolist() == [27, 60, 35, 38, 95, 40, 85, 69, 2, 70]
     assert skeleton.in_proportion(labels, 100, seed=0).tolist() == list(range(100))
+    with pytest.raises(ValueError, match=r"enough for every class, got 10: none of \[1\]"):
+        skeleton.in_proportion(np.repeat([0, 1], [97, 3]), 10, seed=0)
 
 
 @pytest.mark.parametrize("number", [0, 4, -3, 21])

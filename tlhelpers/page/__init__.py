@@ -1,4 +1,4 @@
-"""What serves the book's pages: editions, published results, the model in the browser."""
+"""What serves the book's pages: editions, published results, colours, the model in the browser."""
 
 import lazy_loader
 

@@ -557,7 +557,7 @@ STUDY = application(
     measure=measure,
     # The area is the share of pairs (a default, a repaid loan) in the right order. Counting clients instead
     # of pairs gives a standard error somewhat smaller than the area's own.
-    examples=lambda: len(load_segments(page.current()).test),
+    examples=lambda edition: len(load_segments(edition).test),
 )
 
 

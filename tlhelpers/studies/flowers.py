@@ -111,8 +111,8 @@ def photos() -> pd.DataFrame:
 def credit_line(data: datasets.Dataset | None = None, indices: npt.ArrayLike = ()) -> str:
     """Who took the photos that a page shows, in one line of Markdown, as their licence asks.
 
-    `indices` are ``split.indices`` of the flowers shown. Without them, and for the stand-in, it is the two
-    sample photos.
+    `indices` are ``split.indices`` of the flowers shown; none, an empty line. For the stand-in, and without
+    `data`, it is the two sample photos.
 
     Examples
     --------
@@ -146,20 +146,21 @@ _extractor = functools.cache(feature_extractor)  # building the graph is slow
 _convnet = functools.partial(small_convnet, (SCRATCH_SIZE, SCRATCH_SIZE, 3), widths=WIDTHS)
 
 
-def measure(method: str, labels: int, *, seed: int) -> dict[str, Any]:
+def measure(method: str, labels: int, *, seed: int, edition: Edition | None = None) -> dict[str, Any]:
     """Learn from so many photos by one of `METHODS`, and test.
 
     Accuracy on test (``value``) and on validation, what validation chose, and ``cpu_seconds`` of all cores
     together; the search for a rate from scratch is left out.
     """
-    data = load(page.current())
+    edition = edition or page.current()
+    data = load(edition)
     few = draw(data.train, labels, seed=seed, rule=in_proportion)
-    rate = _kept_rate(labels) if method == "from scratch" else 0.0
+    rate = _kept_rate(labels, edition) if method == "from scratch" else 0.0
     began = time.process_time()
     if method == "frozen":
-        found = _frozen(data, few)
+        found = _frozen(edition, data, few)
     elif method == "fine-tuned":
-        found = _fine_tuned(data, few, seed)
+        found = _fine_tuned(edition, data, few, seed)
     else:
         found = _from_scratch(data, few, seed, rate)
     seconds = round(time.process_time() - began, 1)
@@ -172,9 +173,8 @@ def measure(method: str, labels: int, *, seed: int) -> dict[str, Any]:
     }
 
 
-def _frozen(data: datasets.Dataset, few: datasets.Split) -> Found:
-    edition, shape = page.current(), few.images.shape[1:]
-    size = IMAGE_SIZE[edition.name]
+def _frozen(edition: Edition, data: datasets.Dataset, few: datasets.Split) -> Found:
+    shape, size = few.images.shape[1:], IMAGE_SIZE[edition.name]
     see = _extractor(edition.backbone, shape, cuts=CUTS, image_size=size, pool=True)
     x, validation, test = (
         dict(zip(CUTS, see.predict(part.images, verbose=0), strict=True))
@@ -201,8 +201,8 @@ def _schedule(labels: int) -> dict[str, int]:
     return {"batch_size": case["batch_size"], "epochs": epochs}
 
 
-def _fine_tuned(data: datasets.Dataset, few: datasets.Split, seed: int) -> Found:
-    edition, classes = page.current(), len(data.class_names)
+def _fine_tuned(edition: Edition, data: datasets.Dataset, few: datasets.Split, seed: int) -> Found:
+    classes = len(data.class_names)
     advice = recommend_strategy(n_examples=len(few), n_classes=classes, similarity="similar")
     shape, size = few.images.shape[1:], IMAGE_SIZE[edition.name]
     validation, test = train_classic(
@@ -218,10 +218,10 @@ def _fine_tuned(data: datasets.Dataset, few: datasets.Split, seed: int) -> Found
 
 
 @functools.cache
-def _kept_rate(labels: int) -> float:
+def _kept_rate(labels: int, edition: Edition) -> float:
     """The rate that did better on validation with seed 0; what won at the fewest serves all few labels."""
     tuned_at = SIZES[0] if _schedule(labels)["batch_size"] == FEW["batch_size"] else SIZES[-1]
-    data = load(page.current())
+    data = load(edition)
     few = draw(data.train, tuned_at, seed=0, rule=in_proportion)
     found = {rate: _from_scratch(data, few, 0, rate)[1] for rate in RATES}
     return best({rate: float(np.mean(named == data.validation.labels)) for rate, named in found.items()})
@@ -255,7 +255,7 @@ STUDY = application(
     sizes=SIZES,
     metric="accuracy",
     measure=measure,
-    examples=lambda: len(load(page.current()).test),
+    examples=lambda edition: len(load(edition).test),
     # From scratch its rate would have to be searched for again, which is not cheap.
     where="method != 'from scratch'",
 )

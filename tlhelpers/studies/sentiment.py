@@ -471,7 +471,12 @@ def measure(
 
 
 STUDY = application(
-    "sentiment", methods=METHODS, sizes=SIZES, metric="accuracy", measure=measure, examples=lambda: TEST
+    "sentiment",
+    methods=METHODS,
+    sizes=SIZES,
+    metric="accuracy",
+    measure=measure,
+    examples=lambda edition: TEST,
 )
 SENTENCES = Study(
     table="sentences",

@@ -23,10 +23,12 @@ from sklearn.model_selection import GridSearchCV, PredefinedSplit, train_test_sp
 from tlhelpers import cache, page
 from tlhelpers.page.editions import Edition
 
-__all__ = ["Study", "balanced", "check_one", "draw", "in_proportion", "measure"]
+__all__ = ["Study", "application", "balanced", "check_one", "draw", "in_proportion", "measure"]
 
 Array = npt.NDArray[Any]
 SEEDS = (0, 1, 2)
+TRAINS = ("backbones", "freezing", "studies/recipes", "studies/skeleton")
+"""Modules besides `cache.COMPUTES` and a study's own whose code its rows may rest on."""
 
 
 @dataclass(frozen=True)
@@ -68,16 +70,17 @@ def application(
     sizes: Sequence[int],
     metric: str,
     measure: Callable[..., dict[str, Any]],
-    examples: Callable[[], int],
+    examples: Callable[[Edition], int],
     where: str = "seed >= 0",
 ) -> Study:
     """A domain's part of the table "applications", in the full edition alone: the pocket one lacks the data.
 
-    `measure(method, labels, seed=)` gives the row from ``value`` on, `examples()` what that is a share of.
+    `measure(method, labels, seed=, edition=)` gives the row from ``value`` on, `examples(edition)` what that
+    is a share of.
     """
 
     def row(edition: Edition, domain: str, method: str, labels: int, seed: int) -> dict[str, Any]:
-        return {"metric": metric, **measure(method, labels, seed=seed)}
+        return {"metric": metric, **measure(method, labels, seed=seed, edition=edition)}
 
     row.__module__ = measure.__module__  # whose code chooses the row that is measured again
     return Study(
@@ -86,8 +89,8 @@ def application(
         grid=lambda edition: itertools.product([domain] * (edition.name == "full"), methods, sizes, SEEDS),
         row=row,
         again=lambda edition, row: (
-            float(measure(row.method, int(row.labels), seed=int(row.seed))["value"]),
-            examples(),
+            float(measure(row.method, int(row.labels), seed=int(row.seed), edition=edition)["value"]),
+            examples(edition),
         ),
         like=("method", "labels"),
         value="value",
@@ -122,9 +125,10 @@ def check_one(study: Study, *, edition: Edition | None = None, which: int | None
     """Measure one row of a study's table again, and stop if it does not agree.
 
     The code that computes chooses the row, so another one is taken as the project moves on, and none by a
-    change of words; or `which`, a number, does. Gives one row: the columns `Study.like`, ``seed``, ``then``,
-    ``now`` and ``allowed``, the tolerance over the point's seeds. Raises page.Disagreement if they differ by
-    more, LookupError if no point has three seeds. Explained in the chapter "Climb the freezing ladder".
+    change of comments; or `which`, a number, does. Gives one row: the columns `Study.like`, ``seed``,
+    ``then``, ``now`` and ``allowed``, the tolerance over the point's seeds. Raises page.Disagreement if they
+    differ by more, LookupError if no point has three seeds. Explained in the chapter "Climb the freezing
+    ladder".
     """
     assert study.again is not None, study.table
     edition = edition or page.current()
@@ -136,10 +140,10 @@ def check_one(study: Study, *, edition: Edition | None = None, which: int | None
         )
     if rows.empty:
         raise LookupError(
-            f"{study.table}: expected rows of the {edition.name} edition with three seeds, to measure one of "
-            f"them again, got none. Run `make measure TABLE={study.table}` in this edition first."
+            f"{study.table}: expected rows of the {edition.name} edition with three seeds, which a page has "
+            f"time for, got none. Run `make measure TABLE={study.table}` in this edition first."
         )
-    number = int(cache.code_key("studies/skeleton", study.row.__module__), 16) if which is None else which
+    number = int(cache.code_key(*TRAINS, study.row.__module__), 16) if which is None else which
     row = rows.iloc[number % len(rows)]
     now, examples = study.again(edition, row)
     then = float(row[study.value])
@@ -191,7 +195,7 @@ def balanced(labels: npt.NDArray[np.int64], number: int, *, seed: int) -> npt.ND
 def in_proportion(labels: npt.NDArray[np.int64], number: int, *, seed: int) -> npt.NDArray[np.int64]:
     """Positions of `number` examples with the classes in proportion; all, in order, if there are no more.
 
-    Raises ValueError if there are too few for one of each class.
+    Raises ValueError if a class would have none.
 
     Examples
     --------
@@ -203,6 +207,8 @@ def in_proportion(labels: npt.NDArray[np.int64], number: int, *, seed: int) -> n
     if number >= len(labels):
         return everything
     drawn, _ = train_test_split(everything, train_size=number, stratify=labels, random_state=seed)
+    if missing := set(labels.tolist()) - set(labels[drawn].tolist()):
+        raise ValueError(f"number: expected enough for every class, got {number}: none of {sorted(missing)}.")
     return np.asarray(drawn)
 
 
