@@ -19,8 +19,6 @@ import numpy.typing as npt
 
 from . import cache
 
-__all__ = ["engine", "forward"]
-
 Array = npt.NDArray[Any]
 Run = Callable[[Array], Array]
 

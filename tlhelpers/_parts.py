@@ -19,8 +19,6 @@ import numpy.typing as npt
 
 from .cache import storage
 
-__all__ = ["Activations", "build"]
-
 _LINE = re.compile(r"(\d+) ([0-9a-f]{64})\n")
 
 

@@ -11,8 +11,6 @@ from typing import Any
 import keras
 from keras import ops
 
-__all__ = ["Pointwise", "is_pointwise"]
-
 
 def is_pointwise(layer: Any) -> bool:
     """Whether a layer is a plain 1x1 convolution of stride one over the last axis."""
