@@ -2,12 +2,14 @@
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 import tlhelpers as tl
+from tlhelpers.evaluation import linear_probe
 from tlhelpers.studies import skeleton
 
 LABELS = np.array([1, 0, 2, 0, 1, 2, 2, 0, 1, 0, 2, 1, 0, 1, 2, 0, 2, 1])
@@ -25,6 +27,12 @@ def test_a_draw_is_the_one_that_the_tables_were_measured_with():
     assert skeleton.in_proportion(labels, 100, seed=0).tolist() == list(range(100))
     with pytest.raises(ValueError, match=r"enough for every class, got 10: none of \[1\]"):
         skeleton.in_proportion(np.repeat([0, 1], [97, 3]), 10, seed=0)
+
+
+@pytest.mark.parametrize("rule", [skeleton.balanced, skeleton.in_proportion])
+def test_a_draw_gives_positions_whatever_index_a_column_has(rule):
+    column = pd.Series(LABELS, index=np.arange(len(LABELS))[::-1] + 100)
+    np.testing.assert_array_equal(rule(column, 9, seed=0), rule(LABELS, 9, seed=0))
 
 
 @pytest.mark.parametrize("number", [0, 4, -3, 21])
@@ -107,6 +115,15 @@ def test_a_search_keeps_the_first_of_equals_and_takes_texts():
     twice = {"a": texts, "b": texts}
     found = skeleton.search(classifier, lambda width: grid, twice, labels, twice, labels)
     assert (found.features, found.settings, found.score) == ("a", {"logisticregression__C": 0.5}, 1.0)
+
+
+def test_probes_are_searched_by_the_penalty_for_each_feature():
+    x, labels = noisy(0, 30, gain=2)
+    held, held_labels = noisy(2, 20, gain=2)
+    found, choice = skeleton.search_probes([10.0, 0.5], {"x": x}, labels, {"x": held}, held_labels)
+    alone = {penalty: linear_probe(x, labels, held, held_labels, penalty=penalty) for penalty in (10.0, 0.5)}
+    assert found.score == max(alone.values())
+    assert choice == f"x, penalty {skeleton.best(alone):g}"
 
 
 def small():

@@ -21,13 +21,12 @@ from sklearn.linear_model import LogisticRegression
 from tlhelpers import datasets
 from tlhelpers._errors import unknown_name
 from tlhelpers.backbones import feature_extractor, small_convnet
-from tlhelpers.evaluation import probe
 from tlhelpers.freezing import freeze
 from tlhelpers.page.editions import Edition
 from tlhelpers.prefix import split
 
 from . import recipes
-from .skeleton import SEEDS, Chosen, Study, best, draw, fit_few, forget, in_words, search
+from .skeleton import SEEDS, Chosen, Study, best, draw, fit_few, forget, in_words, search, search_probes
 
 __all__ = ["METHODS", "RATES", "SIZES", "STUDY", "TRANSFER", "CatchUp", "catches_up", "gains", "point"]
 
@@ -107,25 +106,22 @@ Learned = tuple[dict[str, Any], Callable[[datasets.Split], float]]
 
 
 def _raw_pixels(few: datasets.Split, held: datasets.Split) -> Learned:
+    def choose(*parts: Any) -> tuple[Chosen, str]:
+        grid = {"C": INVERSE_PENALTIES}
+        chosen = search(lambda width: LogisticRegression(max_iter=200), lambda width: grid, *parts)
+        return chosen, f"C {chosen.settings['C']:g}"
+
     return _searched(
-        lambda images: {"pixels": images.reshape(len(images), -1) / np.float32(255)},
-        lambda width: LogisticRegression(max_iter=200),
-        lambda width: {"C": INVERSE_PENALTIES},
-        lambda chosen: f"C {chosen.settings['C']:g}",
-        few,
-        held,
+        lambda images: {"pixels": images.reshape(len(images), -1) / np.float32(255)}, choose, few, held
     )
 
 
 def _frozen(edition: Edition, few: datasets.Split, held: datasets.Split) -> Learned:
     see = _reader(edition)
     see.predict(few.images[:1], verbose=0)  # builds the graph
-    alpha = "ridgeclassifier__alpha"
     return _searched(
         lambda images: dict(zip(CUTS, see.predict(images, batch_size=256, verbose=0), strict=True)),
-        probe,
-        lambda width: {alpha: [penalty * width for penalty in PENALTIES]},
-        lambda best: f"{best.features}, penalty {best.settings[alpha] / best.classifier.n_features_in_:g}",
+        functools.partial(search_probes, PENALTIES),
         few,
         held,
     )
@@ -140,15 +136,13 @@ def _reader(edition: Edition) -> keras.Model:
 
 def _searched(
     features: Callable[[npt.NDArray[Any]], dict[str, npt.NDArray[Any]]],
-    classifier: Callable[[int], Any],
-    grid: Callable[[int], Any],
-    words: Callable[[Chosen], str],
+    choose: Callable[..., tuple[Chosen, str]],
     few: datasets.Split,
     held: datasets.Split,
 ) -> Learned:
     began = time.process_time()
-    chosen = search(classifier, grid, features(few.images), few.labels, features(held.images), held.labels)
-    found = _found(words(chosen), chosen.score, epochs=0, began=began)
+    chosen, choice = choose(features(few.images), few.labels, features(held.images), held.labels)
+    found = _found(choice, chosen.score, epochs=0, began=began)
 
     def test(part: datasets.Split) -> float:
         x = features(part.images)[chosen.features].reshape(len(part), -1)

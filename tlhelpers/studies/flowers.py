@@ -18,11 +18,10 @@ import pandas as pd
 from tlhelpers import datasets, images, page, recommend_strategy
 from tlhelpers._formats import flower_rows
 from tlhelpers.backbones import feature_extractor, small_convnet
-from tlhelpers.evaluation import probe
 from tlhelpers.page.editions import Edition
 
 from .recipes import classic_network, train_classic
-from .skeleton import application, best, draw, fit_few, forget, in_proportion, search
+from .skeleton import application, best, draw, fit_few, forget, in_proportion, search_probes
 
 __all__ = [
     "IMAGE_SIZE",
@@ -180,18 +179,9 @@ def _frozen(edition: Edition, data: datasets.Dataset, few: datasets.Split) -> Fo
         dict(zip(CUTS, see.predict(part.images, verbose=0), strict=True))
         for part in (few, data.validation, data.test)
     )
-    found = search(
-        probe,
-        lambda width: {"ridgeclassifier__alpha": [penalty * width for penalty in PENALTIES]},
-        x,
-        few.labels,
-        validation,
-        data.validation.labels,
-    )
-    at = found.features
-    penalty = found.settings["ridgeclassifier__alpha"] / x[at].shape[1]
-    named = (found.classifier.predict(seen[at]) for seen in (validation, test))
-    return f"{at}, penalty {penalty:g}", *named
+    found, choice = search_probes(PENALTIES, x, few.labels, validation, data.validation.labels)
+    named = (found.classifier.predict(seen[found.features]) for seen in (validation, test))
+    return choice, *named
 
 
 def _schedule(labels: int) -> dict[str, int]:

@@ -29,12 +29,11 @@ from tlhelpers import downloads, page
 from tlhelpers._errors import unknown_name
 from tlhelpers._formats import labelled_sentences, polarity_sentences, word_vectors
 from tlhelpers.encoders import MINILM, STAND_IN_WORDS, Encoder, check_texts, load_encoder, pooled_blocks
-from tlhelpers.evaluation import probe
 from tlhelpers.freezing import freeze
 from tlhelpers.page import Edition
 from tlhelpers.prefix import precompute, split
 
-from .skeleton import SEEDS, Network, Study, application, best, draw, search
+from .skeleton import SEEDS, Network, Study, application, best, draw, search, search_probes
 
 __all__ = [
     "DOMAINS",
@@ -318,9 +317,7 @@ def _searched(method: str, x: Features, labels: Labels, held: Features, held_lab
     choose = functools.partial(search, train=x, labels=labels, validation=held, validation_labels=held_labels)
     logistic, inverse = LogisticRegression(max_iter=1_000), {"logisticregression__C": INVERSE_PENALTIES}
     if method == "frozen":
-        found = choose(probe, lambda width: {"ridgeclassifier__alpha": [each * width for each in PENALTIES]})
-        penalty = found.settings["ridgeclassifier__alpha"] / x[found.features].shape[1]
-        choice = f"{found.features}, penalty {penalty:g}"
+        found, choice = search_probes(PENALTIES, x, labels, held, held_labels)
     elif method == "word vectors":
         found = choose(lambda _: make_pipeline(StandardScaler(), logistic), lambda _: inverse)
         choice = f"C {found.settings['logisticregression__C']:g}"

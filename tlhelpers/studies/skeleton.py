@@ -21,6 +21,7 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, PredefinedSplit, train_test_split
 
 from tlhelpers import cache, page
+from tlhelpers.evaluation import probe
 from tlhelpers.page.editions import Edition
 
 __all__ = ["Study", "application", "balanced", "check_one", "draw", "in_proportion", "measure"]
@@ -176,12 +177,12 @@ class _Labelled(Protocol):
 Examples = TypeVar("Examples", bound=_Labelled)
 
 
-def balanced(labels: npt.NDArray[np.int64], number: int, *, seed: int) -> npt.NDArray[np.int64]:
+def balanced(labels: npt.ArrayLike, number: int, *, seed: int) -> npt.NDArray[np.int64]:
     """Positions of `number` examples, equally many of each class, one class after another.
 
     Raises ValueError if `number` is no multiple of the classes, or a class has too few.
     """
-    rng = np.random.default_rng(seed)
+    labels, rng = np.asarray(labels), np.random.default_rng(seed)
     classes, counts = np.unique(labels, return_counts=True)
     each, left = divmod(number, len(classes))
     if left or not 0 < each <= counts.min():
@@ -192,7 +193,7 @@ def balanced(labels: npt.NDArray[np.int64], number: int, *, seed: int) -> npt.ND
     return np.concatenate([rng.permutation(np.flatnonzero(labels == c))[:each] for c in classes])
 
 
-def in_proportion(labels: npt.NDArray[np.int64], number: int, *, seed: int) -> npt.NDArray[np.int64]:
+def in_proportion(labels: npt.ArrayLike, number: int, *, seed: int) -> npt.NDArray[np.int64]:
     """Positions of `number` examples with the classes in proportion; all, in order, if there are no more.
 
     Raises ValueError if a class would have none.
@@ -203,6 +204,7 @@ def in_proportion(labels: npt.NDArray[np.int64], number: int, *, seed: int) -> n
     >>> np.bincount(labels[in_proportion(labels, 8, seed=0)]).tolist()
     [6, 2]
     """
+    labels = np.asarray(labels)  # a table's column would be looked up by its index
     everything = np.arange(len(labels))
     if number >= len(labels):
         return everything
@@ -280,6 +282,30 @@ def search(
         fitted = clone(classifier(width)).set_params(**tried.best_params_).fit(rows, labels)
         found.append(Chosen(fitted, name, tried.best_params_, float(tried.best_score_)))
     return max(found, key=lambda each: each.score)
+
+
+def search_probes(
+    penalties: Sequence[float],
+    train: Mapping[str, Array],
+    labels: Array,
+    validation: Mapping[str, Array],
+    validation_labels: Array,
+    *,
+    scoring: str | None = None,
+) -> tuple[Chosen, str]:
+    """`search` among linear probes, by the penalty for each feature; the choice, and in words."""
+    alpha = "ridgeclassifier__alpha"
+    found = search(
+        probe,
+        lambda width: {alpha: [penalty * width for penalty in penalties]},
+        train,
+        labels,
+        validation,
+        validation_labels,
+        scoring=scoring,
+    )
+    penalty = found.settings[alpha] / found.classifier.n_features_in_
+    return found, f"{found.features}, penalty {penalty:g}"
 
 
 # -- training -------------------------------------------------------------------------------------

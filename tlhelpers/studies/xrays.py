@@ -18,11 +18,10 @@ from sklearn.metrics import roc_auc_score
 
 from tlhelpers import datasets, page, recommend_strategy
 from tlhelpers.backbones import feature_extractor, small_convnet
-from tlhelpers.evaluation import probe
 from tlhelpers.page.editions import Edition
 
 from .recipes import classic_network, train_classic
-from .skeleton import application, best, draw, fit_with_cosine, in_proportion, search
+from .skeleton import application, best, draw, fit_with_cosine, in_proportion, search, search_probes
 
 __all__ = [
     "IMAGE_SIZE",
@@ -240,18 +239,10 @@ def _frozen(edition: Edition, data: datasets.Dataset, few: datasets.Split) -> Fo
         }
         for part in (few, data.validation, data.test)
     )
-    found = search(
-        probe,
-        lambda width: {"ridgeclassifier__alpha": [penalty * width for penalty in PENALTIES]},
-        x,
-        few.labels,
-        validation,
-        data.validation.labels,
-        scoring="roc_auc",
-    )
+    parts = x, few.labels, validation, data.validation.labels
+    found, choice = search_probes(PENALTIES, *parts, scoring="roc_auc")
     at, score = found.features, found.classifier.decision_function
-    penalty = found.settings["ridgeclassifier__alpha"] / x[at].shape[1]
-    return f"{at}, penalty {penalty:g}", score(validation[at]), score(test[at])
+    return choice, score(validation[at]), score(test[at])
 
 
 def _fine_tuned(edition: Edition, data: datasets.Dataset, few: datasets.Split, seed: int) -> Found:
