@@ -1,7 +1,5 @@
 """Grad-CAM against differences of the score, and on models whose answer can be seen."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import keras
@@ -80,12 +78,54 @@ def test_explains_the_prediction_unless_told_otherwise_in_any_batch_size(nested:
     np.testing.assert_allclose(free, grad_cam(nested, images, at="maps", classes=predicted), atol=1e-6)
 
 
-def test_shows_nothing_where_nothing_speaks_for_the_class() -> None:
-    bright = L.Conv2D(1, 1, kernel_initializer="ones", name="bright")
-    model = keras.Sequential([keras.Input((2, 2, 1)), bright, L.GlobalAveragePooling2D(), L.Dense(2)])
-    model.layers[-1].set_weights([np.array([[1.0, -1.0]]), np.zeros(2)])
-    image = np.array([[0.0, 2.0], [0.0, 1.0]], "float32").reshape(1, 2, 2, 1)
-    assert not grad_cam(model, image, at="bright", classes=[1]).any()
+def test_shows_nothing_where_nothing_speaks_for_the_class(nested: keras.Model) -> None:
+    darker_than_black = -spot(0, 0)
+    assert not grad_cam(nested, darker_than_black, at="maps", classes=[0]).any()
+
+
+def ends(*layers: Any, units: int = 3) -> keras.Model:
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((8, 8, 3))
+    x = L.GlobalAveragePooling2D()(L.Conv2D(4, 3, name="c", activation="relu")(inputs))
+    x = L.Dense(units, name="scores")(x)
+    for layer in layers:
+        x = layer(x)
+    return keras.Model(inputs, x)
+
+
+COLOURS = np.random.default_rng(0).random((3, 8, 8, 3)).astype("float32")
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [L.Activation("softmax")],
+        [L.Softmax()],
+        [keras.ops.softmax],
+        [keras.ops.sigmoid],
+        [L.Activation("softmax"), L.Reshape((3, 1)), L.Flatten()],
+    ],
+)
+def test_the_score_is_the_one_before_the_softmax_wherever_that_stands(layers: Any) -> None:
+    expected = grad_cam(ends(), COLOURS, at="c")
+    np.testing.assert_allclose(grad_cam(ends(*layers), COLOURS, at="c"), expected, atol=1e-6)
+
+
+def test_a_softmax_that_is_not_found_is_refused() -> None:
+    own = L.Lambda(lambda x: keras.ops.exp(x) / keras.ops.sum(keras.ops.exp(x), axis=-1, keepdims=True))
+    with pytest.raises(ValueError, match="expected scores, or a softmax or sigmoid of them at the end"):
+        grad_cam(ends(own), COLOURS, at="c")
+
+
+def test_one_sigmoid_has_two_classes() -> None:
+    model = ends(L.Activation("sigmoid"), units=1)
+    for_one, for_zero = (grad_cam(model, COLOURS, at="c", classes=[c] * 3) for c in (1, 0))
+    kernel = model.get_layer("scores").kernel
+    np.testing.assert_allclose(for_one, grad_cam(ends(units=1), COLOURS, at="c", classes=[0] * 3), atol=1e-6)
+    model.get_layer("scores").bias.assign([-50.0])  # all are class 0, and what is shown speaks for it
+    np.testing.assert_allclose(grad_cam(model, COLOURS, at="c"), for_zero, atol=1e-6)
+    kernel.assign(-kernel)
+    np.testing.assert_allclose(grad_cam(model, COLOURS, at="c", classes=[1] * 3), for_zero, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,47 @@ def node_keeps_its_call() -> bool:
     return other in keras.tree.flatten(args) and 2.0 in keras.tree.flatten([kept, kwargs])
 
 
+@contract("Functional.call, input, output")
+def a_model_calls_its_graph() -> bool:
+    """_graph.functional refuses a call of its own; _graph.flat keeps the form of inputs and outputs"""
+    given = keras.Input((4,), name="given")
+    form = keras.Model({"given": given}, {"found": LAYERS.Dense(1)(given)})
+
+    class Own(keras.Model):
+        def call(self, inputs: Any) -> Any:
+            return super().call(inputs)
+
+    return (
+        type(form).call is type(functional()).call
+        and Own(given, LAYERS.Dense(1)(given)).call.__func__ is Own.call
+        and (list(form.input), list(form.output)) == (["given"], ["found"])
+    )
+
+
+@contract("Layer._flatten_layers, _trainable_variables, _non_trainable_variables")
+def layers_inside_layers_are_found() -> bool:
+    """_graph.walk and own_weights: freezing sets and watches each layer's own weights, whatever holds it"""
+    model = keras.Sequential([keras.Input((3, 4)), LAYERS.Bidirectional(LAYERS.LSTM(2), name="both")])
+    found = _graph.walk(model)
+    weights = [weight for layer in found for group in _graph.own_weights(layer) for weight in group]
+    norm = LAYERS.BatchNormalization()
+    norm.build((None, 2))
+    return (
+        found[0] is model
+        and [layer.name for layer in found].index("both") < len(found) - 4
+        and {id(weight) for weight in weights} == {id(weight) for weight in model.weights}
+        and [len(group) for group in _graph.own_weights(norm)] == [2, 2]
+    )
+
+
+@contract("KerasTensor._keras_mask")
+def masks_stand_at_their_tensor() -> bool:
+    """_graph.cuts: no cut where a mask would have to cross beside its tensor"""
+    tokens = keras.Input((6,), dtype="int32")
+    states = LAYERS.LSTM(2, return_sequences=True)(LAYERS.Embedding(3, 2, mask_zero=True)(tokens))
+    return hasattr(states, "_keras_mask") and not hasattr(LAYERS.LSTM(2)(states), "_keras_mask")
+
+
 @contract("Model(tensor, outputs)")
 def model_begins_in_the_middle() -> bool:
     """prefix.split makes the suffix from a tensor in the middle, with the model's own layers"""
@@ -97,7 +138,7 @@ def model_begins_in_the_middle() -> bool:
 
 @contract("the path of a seed generator")
 def random_layers_say_so() -> bool:
-    """_graph.draws: `precompute` refuses layers that draw random numbers, known by their variables' path"""
+    """_graph.draws: `precompute` tries layers out that keep a generator, and names the one that draws"""
     random = [LAYERS.Dropout(0.5), LAYERS.GaussianNoise(0.1), LAYERS.RandomFlip(), LAYERS.RandomRotation(0.1)]
     plain = [LAYERS.Dense(2, name="seedling"), LAYERS.BatchNormalization()]
     for layer in [*random, *plain]:
@@ -182,7 +223,12 @@ def test_keras_still_does(what: str) -> None:
 
 # -- here and nowhere else ------------------------------------------------------------------------
 
-ALLOWED = {"tlhelpers/_graph.py": {"_functional", "_nodes_by_depth", "_keras.src"}}
+ALLOWED = {
+    "tlhelpers/_graph.py": {
+        "_functional", "_nodes_by_depth", "_flatten_layers", "_trainable_variables",
+        "_non_trainable_variables", "_keras_mask", "_keras.src",
+    },
+}  # fmt: skip
 """Attributes of others that begin with an underscore, by file: each is in the contract above."""
 
 

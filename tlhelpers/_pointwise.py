@@ -1,4 +1,4 @@
-"""A 1x1 convolution computed as the matrix product that it is.
+"""Layers in the place of others: with the same weights, but computed in another way, or under another name.
 
 Keras hands a 1x1 convolution to the same kernel as any other, and on a CPU that kernel's gradient with
 respect to its input takes most of a training step of MobileNetV2 at small image sizes (the benchmark
@@ -20,56 +20,84 @@ def is_pointwise(layer: Any) -> bool:
         and layer.strides == (1, 1)
         and layer.groups == 1
         and layer.data_format == "channels_last"
+        and layer.activity_regularizer is None
+        and layer.quantization_mode is None
+        and "call" not in vars(layer)
     )
 
 
 @keras.saving.register_keras_serializable(package="tlhelpers")
-class Pointwise(keras.layers.Layer):  # type: ignore[misc]
-    """A stand-in for a built 1x1 convolution: its weights, its name, its ``trainable``; another kernel.
+class StandIn(keras.layers.Layer):  # type: ignore[misc]
+    """A layer or operation under another name.
 
-    The convolution stays the owner of the weights: training or freezing either does so to both. `options` are
+    The layer stays the owner of its weights: training or freezing either does so to both. `options` are
     Keras' own, when a saved model is read.
     """
 
-    def __init__(self, conv: keras.layers.Conv2D, **options: Any) -> None:
-        super().__init__(**{"name": conv.name, "dtype": conv.dtype_policy, **options})
-        self.conv = conv
-        self.built = conv.built
+    def __init__(self, layer: Any, **options: Any) -> None:
+        policy = {"dtype": layer.dtype_policy} if isinstance(layer, keras.Layer) else {}
+        super().__init__(**{"name": layer.name, **policy, **options})
+        self.layer = layer
+        self.built = getattr(layer, "built", True)
+        self.supports_masking = getattr(layer, "supports_masking", False)
+
+    @property
+    def trainable(self) -> bool:
+        """The layer's own flag."""
+        return bool(getattr(getattr(self, "layer", None), "trainable", True))
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        if isinstance(getattr(self, "layer", None), keras.Layer):
+            self.layer.trainable = value
+
+    def build(self, *shapes: Any) -> None:
+        """Make the weights, where a saved model is read."""
+        if not getattr(self.layer, "built", True):
+            self.layer.build(*shapes)
+
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        """What the layer gives."""
+        return self.layer(*args, **kwargs)
+
+    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+        """The layer's own."""
+        return self.layer.compute_mask(inputs, previous_mask)
+
+    def get_config(self) -> dict[str, Any]:
+        """The layer, with its configuration."""
+        return {**super().get_config(), "layer": keras.saving.serialize_keras_object(self.layer)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "StandIn":
+        """The layer again."""
+        return cls(keras.saving.deserialize_keras_object(config.pop("layer")), **config)
+
+
+@keras.saving.register_keras_serializable(package="tlhelpers")
+class Pointwise(StandIn):
+    """A built 1x1 convolution, computed as a matrix product."""
 
     @property
     def kernel(self) -> Any:
         """The convolution's kernel, (1, 1, channels in, channels out)."""
-        return self.conv.kernel
+        return self.layer.kernel
 
     @property
     def bias(self) -> Any:
         """The convolution's bias, (channels out,), or None."""
-        return self.conv.bias
-
-    def build(self, input_shape: Any) -> None:
-        """Make the weights, where a saved model is read."""
-        if not self.conv.built:
-            self.conv.build(input_shape)
+        return self.layer.bias
 
     def call(self, inputs: Any) -> Any:
         """(n, height, width, channels in) to (n, height, width, channels out)."""
-        kernel = ops.reshape(self.conv.kernel, self.conv.kernel.shape[2:])
+        kernel = ops.reshape(self.layer.kernel, self.layer.kernel.shape[2:])
         # One large product, where a stack of images would be as many small ones.
         rows = ops.matmul(ops.reshape(inputs, (-1, kernel.shape[0])), kernel)
         outputs = ops.reshape(rows, (*ops.shape(inputs)[:-1], kernel.shape[1]))
-        if self.conv.use_bias:
-            outputs = outputs + self.conv.bias
-        return outputs if self.conv.activation is None else self.conv.activation(outputs)
+        if self.layer.use_bias:
+            outputs = outputs + self.layer.bias
+        return outputs if self.layer.activation is None else self.layer.activation(outputs)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """As the convolution's."""
-        return self.conv.compute_output_shape(input_shape)
-
-    def get_config(self) -> dict[str, Any]:
-        """The convolution, with its configuration."""
-        return {**super().get_config(), "conv": keras.saving.serialize_keras_object(self.conv)}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "Pointwise":
-        """The layer again."""
-        return cls(keras.saving.deserialize_keras_object(config.pop("conv")), **config)
+        return self.layer.compute_output_shape(input_shape)

@@ -1,14 +1,14 @@
 """Where in an image lies what speaks for a class."""
 
-import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 import numpy.typing as npt
 
+from ._graph import nodes, original
 from .prefix import split
 
 __all__ = ["grad_cam"]
@@ -24,8 +24,8 @@ def grad_cam(
 ) -> npt.NDArray[np.float32]:
     """Where in an image lies what speaks for a class: Grad-CAM.
 
-    The model is cut after a layer of feature maps. A map counts as much as the class's score rises
-    with it, on average over its cells; the weighted sum of the maps, where it is positive, is the answer.
+    A feature map counts as much as the class's score rises with it, on average over its cells; the weighted
+    sum of the maps, where it is positive, is the answer.
 
     Parameters
     ----------
@@ -38,7 +38,8 @@ def grad_cam(
         ones say more about the class and less about the place. Where only a mean and a dense layer follow,
         the cells before the cut at zero add up to the score, but for a constant; earlier it is an estimate.
     classes : array_like of int, shape (n,), optional
-        Whose score to explain, for each image; by default the class that the model predicts.
+        Whose score to explain, for each image; by default the class that the model predicts. A model of one
+        sigmoid has the classes 0 and 1.
     batch_size : int, optional
         Images at a time.
 
@@ -57,7 +58,6 @@ def grad_cam(
     -----
     Source: Selvaraju et al., *Grad-CAM: Visual explanations from deep networks via gradient-based
     localization*, 2017. As there, the score is the one before the softmax.
-
     Explained in the chapter "Recognise flowers".
 
     Examples
@@ -87,21 +87,16 @@ def grad_cam(
             f"at: expected a layer with output (n, h, w, maps), got {at!r} with {prefix.output_shape}. "
             "Take one before the pooling."
         )
-    n_classes = suffix.output_shape[-1]
-    chosen = np.zeros(len(images), int) if classes is None else np.asarray(classes)
-    fit = chosen.shape == (len(images),) and chosen.dtype.kind in "iu"
-    if not fit or chosen.min() < 0 or chosen.max() >= n_classes:
-        raise ValueError(
-            f"classes: expected {len(images)} whole numbers from 0 to {n_classes - 1}, one for each image, "
-            f"got {chosen}. Leave them out to explain what the model predicts."
-        )
+    scores_of = _scores(suffix, tf.convert_to_tensor(prefix(images[:batch_size], training=False)))
     maps = []
     for start in range(0, len(images), batch_size):
         here = slice(start, start + batch_size)
         activations = tf.convert_to_tensor(prefix(images[here], training=False))
-        with _scores(suffix), tf.GradientTape() as tape:
+        with tf.GradientTape() as tape:
             tape.watch(activations)
-            scores = suffix(activations, training=False)
+            scores = scores_of(activations)
+            if start == 0:
+                chosen = _chosen(classes, len(images), scores.shape[1])
             wanted = tf.argmax(scores, axis=1) if classes is None else chosen[here]
             score = tf.gather(scores, wanted, axis=1, batch_dims=1)
         weights = tf.reduce_mean(tape.gradient(score, activations), axis=(1, 2), keepdims=True)
@@ -112,15 +107,61 @@ def grad_cam(
     return (whole / np.where(highest > 0, highest, 1)).astype(np.float32)
 
 
-@contextlib.contextmanager
-def _scores(model: keras.Model) -> Iterator[None]:
-    """The model's scores instead of its probabilities: the last layer without its activation."""
-    last = model.layers[-1]
-    kept = getattr(last, "activation", None)
-    if kept is not None:
-        last.activation = keras.activations.linear
-    try:
-        yield
-    finally:
-        if kept is not None:
-            last.activation = kept
+def _chosen(classes: npt.ArrayLike | None, n: int, n_classes: int) -> npt.NDArray[Any]:
+    chosen = np.zeros(n, int) if classes is None else np.asarray(classes)
+    fit = chosen.shape == (n,) and chosen.dtype.kind in "iu"
+    if not fit or chosen.min() < 0 or chosen.max() >= n_classes:
+        raise ValueError(
+            f"classes: expected {n} whole numbers from 0 to {n_classes - 1}, one for each image, "
+            f"got {chosen}. Leave them out to explain what the model predicts."
+        )
+    return chosen
+
+
+def _scores(suffix: keras.Model, activations: Any) -> Callable[[Any], Any]:
+    """A function from activations to scores (n, classes), those before a softmax or sigmoid.
+
+    What was found in the graph is tried out: with the softmax or sigmoid it must be what the model gives.
+    """
+    if len(suffix.outputs) != 1:
+        raise ValueError(
+            f"model: expected one output, got {len(suffix.outputs)}. Give keras.Model(inputs, one_of_them)."
+        )
+    made = {id(tensor): node for node in nodes(suffix) for tensor in node.outputs}
+    tensor = suffix.outputs[0]
+    while isinstance((node := made[id(tensor)]).operation, _SHAPES):
+        (tensor,) = node.input_tensors
+    last = original(node.operation)
+    if isinstance(last, keras.layers.Activation | keras.layers.Softmax) or type(last).__name__ in _LINKS:
+        (tensor,) = node.input_tensors
+    before = keras.Model(suffix.inputs, tensor)
+
+    def scores_of(x: Any) -> Any:
+        kept = getattr(last, "activation", None)
+        if kept in _LINKS.values():  # a part of the last layer
+            last.activation = keras.activations.linear
+        try:
+            found = keras.ops.reshape(before(x, training=False), (len(x), -1))
+        finally:
+            if kept is not None:
+                last.activation = kept
+        # One number for two classes: what speaks for the second speaks against the first.
+        return keras.ops.concatenate([-found, found], axis=1) if binary else found
+
+    binary = False
+    given = keras.ops.convert_to_numpy(suffix(activations, training=False)).reshape(len(activations), -1)
+    scores = scores_of(activations)
+    tried = {name: link for name, link in _LINKS.items() if name == "Sigmoid" or given.shape[1] > 1}
+    links = [name for name, link in tried.items() if np.allclose(link(scores), given, atol=1e-5)]
+    shares = given.min() >= 0 and np.allclose(given.sum(axis=1), 1, atol=1e-5) and given.shape[1] > 1
+    if not links and (shares or not np.allclose(scores, given, rtol=1e-4, atol=1e-6)):
+        raise ValueError(
+            "model: expected scores, or a softmax or sigmoid of them at the end, got something else in "
+            f"{node.operation.name!r}. Grad-CAM explains the score before it: give a model that ends there."
+        )
+    binary = "Sigmoid" in links and given.shape[1] == 1
+    return scores_of
+
+
+_SHAPES = (keras.layers.Reshape, keras.layers.Flatten, keras.layers.Identity, keras.layers.Dropout)
+_LINKS = {"Softmax": keras.activations.softmax, "Sigmoid": keras.activations.sigmoid}

@@ -8,8 +8,10 @@ a compiled model only at its next ``compile``.
 
 import contextlib
 import functools
+import itertools
+import operator
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import keras
@@ -17,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from . import _graph
 from ._errors import unknown_name
 
 __all__ = ["FrozenWeightsMoved", "freeze", "parts", "refresh_batch_norm", "unchanged"]
@@ -27,14 +30,17 @@ class FrozenWeightsMoved(AssertionError):
 
 
 def leaves(model: keras.Model) -> list[keras.Layer]:
-    """Every layer of a model in order, nested models opened; for a plain backbone, ``model.layers``."""
+    """Every layer of a model in order, nested models opened; for a plain backbone, ``model.layers``.
+
+    A layer that holds layers, such as a Bidirectional, is one. So is a model without any.
+    """
     found: list[keras.Layer] = []
     for layer in model.layers:
-        found.extend(leaves(layer) if isinstance(layer, keras.Model) else [layer])
+        found.extend(leaves(layer) or [layer] if isinstance(layer, keras.Model) else [layer])
     return found
 
 
-def _position(layers: list[keras.Layer], train_from: str | int | None) -> int:
+def _position(model: keras.Model, layers: list[keras.Layer], train_from: str | int | None) -> int:
     if train_from is None:
         return len(layers)
     if isinstance(train_from, bool) or not isinstance(train_from, str | int):
@@ -46,10 +52,19 @@ def _position(layers: list[keras.Layer], train_from: str | int | None) -> int:
                 "Give an index between 0 and the last layer, or a layer's name."
             )
         return train_from % len(layers)
-    names = [layer.name for layer in layers]
-    if train_from not in names:
-        raise unknown_name("layer", train_from, names)
-    return names.index(train_from)
+    named = [each for each in _graph.walk(model)[1:] if each.name == train_from and each not in layers]
+    # A nested model begins where its first layer does.
+    firsts = [leaves(each)[0] for each in named if isinstance(each, keras.Model) and leaves(each)]
+    firsts += [layer for layer in layers if layer.name == train_from]
+    places = sorted({layers.index(first) for first in firsts if first in layers})
+    if not places:
+        raise unknown_name("layer", train_from, [layer.name for layer in layers])
+    if len(places) > 1:
+        raise ValueError(
+            f"train_from: expected a name that one layer has, got {train_from!r}, which {len(places)} have. "
+            f"Give an index: {' or '.join(map(str, places))}."
+        )
+    return places[0]
 
 
 def freeze(
@@ -60,7 +75,8 @@ def freeze(
 ) -> None:
     """Freeze a model's layers, all of them or all before a given one.
 
-    Sets ``trainable`` on each layer, nested models included, and nothing else. A compiled model takes notice
+    Sets ``trainable`` on each layer, on all layers inside it, and on their weights, and nothing else. A
+    weight that is frozen by itself, such as the kernel under LoRA, stays so. A compiled model takes notice
     at its next ``compile``.
 
     Parameters
@@ -68,8 +84,9 @@ def freeze(
     model
         The backbone (or any Keras model with ``layers``), changed in place.
     train_from
-        The first layer that trains, by name or by index into the model's layers; all after it train, too.
-        ``None`` freezes everything.
+        The first layer that trains, by its name, a nested model's name, or its index; all after it train,
+        too. Layers are counted as ``model.layers`` lists them, those of nested models in their place: where
+        a network has branches, that is one order of several. ``None`` freezes everything.
     batch_norm
         What the BatchNorm layers among the trained ones do. ``"frozen"`` keeps their scale, offset and moving
         statistics (the safe choice, and the one to take for few examples); ``"train"`` lets all four move, as
@@ -78,7 +95,8 @@ def freeze(
     Raises
     ------
     LookupError, ValueError, TypeError
-        If `train_from` is no layer's name or index, or `batch_norm` is neither of the two.
+        If `train_from` is no layer's name or index or the name of several, or `batch_norm` is neither of the
+        two.
 
     Notes
     -----
@@ -99,20 +117,36 @@ def freeze(
     if batch_norm not in ("frozen", "train"):
         raise ValueError(f'batch_norm: expected "frozen" or "train", got {batch_norm!r}.')
     layers = leaves(model)
-    first = _position(layers, train_from)
-    # A container that is not trainable hides its layers' own settings, so it is opened first.
-    model.trainable = True
+    first = _position(model, layers, train_from)
+    every = [(each, _graph.own_weights(each)[0]) for each in _graph.walk(model)]
+    alone = {id(weight) for each, weights in every for weight in _frozen_alone(each, weights)}
+    trains: dict[int, bool] = {}
     for position, layer in enumerate(layers):
-        kept = batch_norm == "frozen" and isinstance(layer, keras.layers.BatchNormalization)
-        layer.trainable = position >= first and not kept
+        for each in _graph.walk(layer):
+            kept = batch_norm == "frozen" and isinstance(each, keras.layers.BatchNormalization)
+            trains[id(each)] = position >= first and not kept
+    for each, weights in every:  # what holds layers comes before them
+        # What holds the model's layers stays open, or it would hide their own settings.
+        each.trainable = trains.get(id(each), True)
+        trained = trains.get(id(each), first == 0)
+        # Keras passes a flag on to weights only where it changes the layer's.
+        for weight in weights:
+            weight.trainable = trained and id(weight) not in alone
+
+
+def _frozen_alone(layer: keras.Layer, weights: list[keras.Variable]) -> list[keras.Variable]:
+    """Those of a layer's own weights that stay frozen when it trains."""
+    if getattr(layer, "lora_enabled", False):
+        return [weight for weight in weights if weight.name in ("kernel", "embeddings")]
+    return [weight for weight in weights if layer.trainable and not weight.trainable]
 
 
 @contextlib.contextmanager
 def unchanged(model: keras.Model) -> Iterator[None]:
     """Prove that what is frozen stays as it is, to the bit.
 
-    Remembers all weights of the layers that have ``trainable = False`` on entry, BatchNorm's moving
-    statistics among them, and compares them on exit.
+    Remembers each weight that does not train on entry, also inside a layer that trains, and the moving
+    statistics of each frozen BatchNorm, and compares them on exit.
 
     Parameters
     ----------
@@ -144,25 +178,33 @@ def unchanged(model: keras.Model) -> Iterator[None]:
     >>> with tl.unchanged(model):
     ...     history = model.fit(np.ones((8, 4)), np.ones((8, 2)), verbose=0)
     """
-    frozen = [layer for layer in leaves(model) if not layer.trainable and layer.weights]
+    every = ((layer, _frozen(layer, model)) for layer in _graph.walk(model))
+    frozen = [(layer, weights) for layer, weights in every if weights]
     if not frozen:
         raise ValueError(
             "model: expected at least one frozen layer that has weights, got none. Call tl.freeze(...) first."
         )
 
     def copies() -> list[list[npt.NDArray[Any]]]:
-        return [[keras.ops.convert_to_numpy(each).copy() for each in layer.weights] for layer in frozen]
+        return [[keras.ops.convert_to_numpy(each).copy() for each in weights] for _, weights in frozen]
 
     before = copies()
     yield
     same = functools.partial(np.array_equal, equal_nan=True)
     pairs = zip(frozen, before, copies(), strict=True)
-    if moved := [layer.name for layer, old, new in pairs if not all(map(same, old, new))]:
+    if moved := [layer.name for (layer, _), old, new in pairs if not all(map(same, old, new))]:
         raise FrozenWeightsMoved(
             f"expected {len(frozen)} frozen layers to keep their weights, got changes in {len(moved)}: "
             f"{', '.join(moved[:5])}{', ...' if len(moved) > 5 else ''}. "
             "Was the model compiled after it was frozen, and did nothing set trainable back to True?"
         )
+
+
+def _frozen(layer: keras.Layer, model: keras.Model) -> list[keras.Variable]:
+    """A layer's own weights that ``fit`` of the model is to leave as they are."""
+    weights, averages = _graph.own_weights(layer)
+    still = [weight for weight in weights if not (weight.trainable and model.trainable)]
+    return still if layer.trainable else [*still, *averages]
 
 
 def refresh_batch_norm(model: keras.Model, inputs: npt.NDArray[Any], *, batch_size: int = 256) -> None:
@@ -177,15 +219,15 @@ def refresh_batch_norm(model: keras.Model, inputs: npt.NDArray[Any], *, batch_si
     model
         A Keras model, changed in place.
     inputs
-        Training inputs as the model takes them, (n, ...); some thousands are enough. They should be in random
-        order, since each batch stands for the whole.
+        Training inputs as the model takes them, (n, ...), or a list or dictionary of them; some thousands are
+        enough. They should be in random order, since each batch stands for the whole.
     batch_size
         Inputs in a batch. Those at the end that fill no whole batch are left out.
 
     Raises
     ------
-    ValueError
-        If there are fewer inputs than `batch_size`, or no BatchNorm layer is trainable.
+    TypeError, ValueError
+        If `inputs` are no arrays, there are fewer than `batch_size`, or no BatchNorm layer is trainable.
 
     Notes
     -----
@@ -201,23 +243,41 @@ def refresh_batch_norm(model: keras.Model, inputs: npt.NDArray[Any], *, batch_si
     >>> model.layers[0].moving_mean.numpy()
     array([5.], dtype=float32)
     """
-    norms = [layer for layer in leaves(model) if isinstance(layer, keras.layers.BatchNormalization)]
+    norms = [layer for layer in _graph.walk(model) if isinstance(layer, keras.layers.BatchNormalization)]
     layers = [layer for layer in norms if layer.trainable]
     if not layers:
         raise ValueError("model: expected a trainable BatchNorm layer, got none. Frozen ones do not lag.")
-    batches = len(inputs) // batch_size
+    arrays = keras.tree.flatten(inputs) if len(model.inputs) > 1 else [inputs]
+    if any(not hasattr(each, "shape") for each in arrays) or len({len(each) for each in arrays}) > 1:
+        raise TypeError(
+            "inputs: expected arrays (n, ...) as the model takes them, of one length, got "
+            f"{type(inputs).__name__}. Of a data set, give np.concatenate(list(batches))."
+        )
+    batches = len(arrays[0]) // batch_size
     if batches == 0:
-        raise ValueError(f"inputs: expected at least batch_size={batch_size}, got {len(inputs)}. Give more.")
-    momenta = [layer.momentum for layer in layers]
-    try:
+        raise ValueError(
+            f"inputs: expected at least batch_size={batch_size}, got {len(arrays[0])}. Give more."
+        )
+    with contextlib.ExitStack() as undo:
+        for layer in layers:
+            undo.callback(setattr, layer, "momentum", layer.momentum)
+            undo.callback(delattr, layer, "call")
+            layer.call = _averaging(layer)
         for number in range(batches):
-            for layer in layers:
-                # With this momentum the moving average is the mean over all batches so far.
-                layer.momentum = number / (number + 1)
-            model(inputs[number * batch_size : (number + 1) * batch_size], training=True)
-    finally:
-        for layer, momentum in zip(layers, momenta, strict=True):
-            layer.momentum = momentum
+            rows = slice(number * batch_size, (number + 1) * batch_size)
+            model(keras.tree.map_structure(operator.itemgetter(rows), inputs), training=True)
+
+
+def _averaging(layer: keras.layers.BatchNormalization) -> Callable[..., Any]:
+    """Its ``call``, with the momentum that makes the moving average the mean over all calls so far."""
+    plain, calls = layer.call, itertools.count()
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        number = next(calls)
+        layer.momentum = number / (number + 1)
+        return plain(*args, **kwargs)
+
+    return call
 
 
 # MobileNetV2 names its layers block_<number>_<what>; the first block and both ends have names of their own.
@@ -257,6 +317,11 @@ def parts(model: keras.Model) -> pd.DataFrame:
         One row a part, in order: ``part`` (str), ``layers``, ``parameters`` and ``trainable`` (numbers of
         layers, of all parameters, and of those that ``fit`` changes by gradient; int64).
 
+    Raises
+    ------
+    ValueError
+        If the model has no weights yet.
+
     Notes
     -----
     Explained in the chapter "Build the model".
@@ -272,11 +337,16 @@ def parts(model: keras.Model) -> pd.DataFrame:
     0    a       1          15          0
     1    b       1           8          8
     """
+    if not model.built:
+        raise ValueError(
+            f"model: expected one that is built, got {type(model).__name__} {model.name!r}, whose weights "
+            "are not made yet. Say what it takes, with a keras.Input first, or call it once."
+        )
     owners = [(top, str(top.name) if isinstance(top, keras.Model) else None) for top in model.layers]
     rows = [
         (_part(layer, owner), 1, _count(layer.weights), _count(layer.trainable_weights))
         for top, owner in owners
-        for layer in (leaves(top) if owner else [top])
+        for layer in ((leaves(top) or [top]) if owner else [top])
         if not isinstance(layer, keras.layers.InputLayer)
     ]
     table = pd.DataFrame(rows, columns=["part", "layers", "parameters", "trainable"])

@@ -1,0 +1,511 @@
+"""Networks of other people: each is cut, computed once and frozen right, or refused with one clear error."""
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+
+import tlhelpers as tl
+
+L = keras.layers
+X = np.random.default_rng(0).normal(size=(9, 4)).astype("float32")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("TLHELPERS_CACHE", str(tmp_path))
+
+
+def model_of(layer, shape=(4,), **options) -> keras.Model:
+    inputs = keras.Input(shape, **options)
+    model = keras.Model(inputs, layer(inputs))
+    tl.freeze(model)
+    return model
+
+
+def parts(model, at, x):
+    """What the model gives, and what its two parts give."""
+    prefix, suffix = tl.split(model, at=at)
+    return model.predict(x, verbose=0), suffix.predict(prefix.predict(x, verbose=0), verbose=0)
+
+
+# -- what a prefix computes is more than what its layers say of themselves ------------------------------
+
+
+def named(factor):
+    def prepare(x):
+        return x * factor
+
+    return prepare
+
+
+def of_class(factor):
+    class Block(L.Layer):
+        def call(self, x):
+            return x * factor
+
+    return Block()
+
+
+def with_table(factor):
+    lookup = L.IntegerLookup()
+    lookup.adapt(np.array([1] * int(2 * factor) + [2] * 5))
+    return lookup
+
+
+def with_array(factor):
+    class Block(L.Layer):
+        def __init__(self, numbers):
+            super().__init__()
+            self.numbers = numbers
+
+        def call(self, x):
+            return x * self.numbers[1_500]
+
+        def get_config(self):
+            return {**super().get_config(), "numbers": self.numbers}
+
+    numbers = np.zeros(3_000, "float32")
+    numbers[1_500] = factor  # NumPy prints "..." in its place
+    return Block(numbers)
+
+
+def set_later(factor):
+    block = of_class(1.0)
+    block.call = named(factor)
+    return block
+
+
+@pytest.mark.parametrize(
+    ("make", "options"),
+    [
+        (lambda factor: L.Lambda(named(factor)), {}),
+        (lambda factor: L.Dense(3, activation=named(factor), kernel_initializer="ones"), {}),
+        (of_class, {}),
+        (with_table, {"shape": (3,), "dtype": "int64"}),
+        (with_array, {}),
+        (set_later, {}),
+    ],
+)
+def test_features_of_another_function_under_the_same_name_are_not_reused(make, options):
+    x = np.array([[1, 2, 3], [3, 2, 1]], "int64") if options else X
+    found = []
+    for factor in (1.5, 4.0):
+        model = model_of(make(factor), **options)
+        found.append(np.array(tl.precompute(model, x)))
+        np.testing.assert_allclose(found[-1], model.predict(x, verbose=0), rtol=1e-6)
+    assert not np.array_equal(*found)
+
+
+def test_a_layer_that_does_not_say_how_it_was_made_is_refused():
+    class Own(L.Layer):
+        def __init__(self, function):
+            super().__init__()
+            self.function = function
+
+        def call(self, x):
+            return self.function(x)
+
+    with pytest.raises(
+        ValueError, match=r"say how they were made, .*get_config does not. Give Own a get_config"
+    ):
+        tl.precompute(model_of(Own(keras.ops.abs)), X)
+
+
+# -- randomness, and what else training changes ---------------------------------------------------------
+
+SEQUENCES = np.random.default_rng(0).normal(size=(6, 5, 8)).astype("float32")
+
+
+@pytest.mark.parametrize("layer", [L.LSTM(4), L.GRU(4), L.Bidirectional(L.LSTM(4))])
+def test_recurrent_layers_that_drop_nothing_are_computed_once(layer):
+    model = model_of(layer, (5, 8))
+    features = tl.precompute(model, SEQUENCES)
+    np.testing.assert_allclose(features, model.predict(SEQUENCES, verbose=0), atol=1e-6)
+
+
+class Counts(L.Layer):
+    def build(self, shape):
+        self.seen = self.add_weight(shape=(), initializer="zeros", trainable=False)
+
+    def call(self, x, training=None):
+        if training:
+            self.seen.assign_add(1.0)
+        return x
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (L.LSTM(4, dropout=0.5), "which draws random numbers in training"),
+        (L.LSTM(4, recurrent_dropout=0.5), "which draws random numbers in training"),
+        (L.Lambda(lambda x: x + keras.random.normal(keras.ops.shape(x))), "others in training"),
+        (L.Lambda(lambda x: x - keras.ops.mean(x, axis=0, keepdims=True)), "each image by itself"),
+        (Counts(), "which a pass in training moves though it is frozen"),
+    ],
+)
+def test_what_training_or_other_images_change_is_refused(layer, message):
+    model = model_of(layer, (5, 8))
+    before = [weight.numpy() for weight in model.variables]
+    with pytest.raises(Exception, match=message) as error:
+        tl.precompute(model, SEQUENCES)
+    assert isinstance(error.value, ValueError)
+    assert all(map(np.array_equal, before, [weight.numpy() for weight in model.variables]))
+
+
+# -- the graph and the call -------------------------------------------------------------------------------
+
+
+def test_a_nested_model_gets_its_inputs_by_name():
+    a, b = keras.Input((4,), name="a"), keras.Input((4,), name="b")
+    inner = keras.Model([b, a], L.Subtract(name="sub")([a, b]))
+    p, q = keras.Input((4,), name="p"), keras.Input((4,), name="q")
+    model = keras.Model([p, q], L.Dense(1)(inner({"a": p, "b": q})))
+    np.testing.assert_allclose(*parts(model, "sub", [X, 2 * X]), atol=1e-6)
+
+
+@pytest.mark.parametrize("recorded", [True, False, None])
+def test_a_nested_model_keeps_the_training_it_was_called_with(recorded):
+    keras.utils.set_random_seed(0)
+    inputs, inner_inputs = keras.Input((64,)), keras.Input((64,))
+    inner = keras.Model(inner_inputs, L.Dropout(0.5, seed=1)(inner_inputs))
+    stem = L.Dense(64, kernel_initializer="identity", name="stem")(inputs)
+    model = keras.Model(inputs, L.Dense(64, kernel_initializer="identity")(inner(stem, training=recorded)))
+    prefix, suffix = tl.split(model, at="stem")
+    ones, state = np.ones((1, 64), "float32"), model.layers[2].layers[1].seed_generator.state
+    for training in (None, False, True):
+        found = []
+        for whole in (True, False):
+            state.assign([1, 0])
+            kwargs = {} if training is None else {"training": training}
+            found.append(model(ones, **kwargs) if whole else suffix(prefix(ones, **kwargs), **kwargs))
+        np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, found))
+
+
+class Doubled(keras.Model):
+    def call(self, x, training=None):
+        return 2 * super().call(x)
+
+
+def own_call(outer: bool) -> keras.Model:
+    inputs, inner_inputs = keras.Input((4,)), keras.Input((4,))
+    inner = Doubled(inner_inputs, L.Dense(4, name="inside")(inner_inputs), name="doubled")
+    return inner if outer else keras.Model(inputs, L.Dense(1, name="head")(inner(inputs)))
+
+
+def test_a_call_of_its_own_is_refused_and_stays_whole_inside_another_model():
+    with pytest.raises(TypeError, match="expected a Functional or built Sequential Keras model, got Doubled"):
+        tl.cut_points(own_call(True))
+    model = own_call(False)
+    assert tl.cut_points(model) == ["doubled"]
+    np.testing.assert_allclose(*parts(model, "doubled", X), atol=1e-6)
+
+
+def test_a_predict_that_prepares_images_is_refused():
+    class Prepares(keras.Model):
+        def predict(self, x, **options):
+            return super().predict(x / 255, **options)
+
+    class Plain(keras.Model):
+        def predict(self, x, **options):
+            return super().predict(x, **options)
+
+    inputs = keras.Input((4,))
+    body = L.Dense(3, name="a")(inputs)
+    outputs = L.Dense(2)(body)
+    assert tl.cut_points(Plain(inputs, outputs)) == ["a"]
+    frozen = Prepares(inputs, outputs)
+    tl.freeze(frozen)
+    for use in (functools.partial(tl.split, at="a"), functools.partial(tl.precompute, images=X)):
+        with pytest.raises(TypeError, match="got Prepares, whose predict prepares its input first"):
+            use(frozen)
+
+
+def test_names_that_occur_twice_are_told_apart():
+    def net(name):
+        inputs = keras.Input((4,))
+        return keras.Model(inputs, L.Dense(3, name="dense")(inputs), name=name)
+
+    p, q = keras.Input((4,)), keras.Input((4,))
+    joined = L.Concatenate(name="cat")([net("rgb")(p), net("flow")(q)])
+    two = keras.Model([p, q], L.Dense(1, name="dense")(joined))
+    assert tl.cut_points(two) == ["cat"]
+    np.testing.assert_allclose(*parts(two, "cat", [X, X]), atol=1e-6)
+    stacked = keras.Sequential([keras.Input((4,)), net("base"), L.Dense(2, name="dense"), L.Dense(1)])
+    assert tl.cut_points(stacked) == ["base_dense", "dense"]
+    for at in ("base_dense", "dense"):
+        np.testing.assert_allclose(*parts(stacked, at, X), atol=1e-6)
+    tl.freeze(stacked)
+    np.testing.assert_allclose(tl.precompute(stacked, X), stacked.predict(X, verbose=0), atol=1e-6)
+    layers = [L.Dense(4, name="stem"), L.Activation("relu", name="activations")]
+    np.testing.assert_allclose(*parts(keras.Sequential([keras.Input((4,)), *layers]), "stem", X), atol=1e-6)
+
+
+def test_dictionaries_stay_dictionaries():
+    inputs = {name: keras.Input((4,), name=name) for name in ("left", "right")}
+    stem = L.Add(name="stem")(list(inputs.values()))
+    model = keras.Model(inputs, {"one": L.Dense(1)(stem), "two": L.Dense(2)(stem)})
+    whole, both = parts(model, "stem", {"left": X, "right": 3 * X})
+    assert sorted(both) == sorted(whole) == ["one", "two"]
+    for name, value in whole.items():
+        np.testing.assert_allclose(both[name], value, atol=1e-6)
+
+
+# -- what crosses a cut -----------------------------------------------------------------------------------
+
+
+def folded() -> keras.Model:
+    inputs = keras.Input((4, 8, 8, 3))
+    x = keras.ops.reshape(inputs, (-1, 8, 8, 3))
+    x = L.GlobalAveragePooling2D(name="inside")(L.Conv2D(5, 3, name="also_inside")(x))
+    x = L.GlobalAveragePooling1D(name="after")(keras.ops.reshape(x, (-1, 4, 5)))
+    return keras.Model(inputs, L.Dense(1, name="head")(x))
+
+
+def test_no_cut_is_offered_where_the_batch_axis_holds_something_else():
+    model = folded()
+    cuts = tl.cut_points(model)
+    assert "after" in cuts
+    assert not {"inside", "also_inside"} & set(cuts)
+    with pytest.raises(ValueError, match="got 'inside'"):
+        tl.split(model, at="inside")
+    tl.freeze(model)
+    prefix = keras.Model(model.inputs, model.get_layer("inside").output)
+    with pytest.raises(ValueError, match="a row of activations for each of 2 images, got 8"):
+        tl.precompute(prefix, np.zeros((2, 4, 8, 8, 3), "float32"))
+
+
+def test_no_cut_is_offered_where_a_mask_or_an_output_crosses():
+    tokens = keras.Input((6,), dtype="int32")
+    states = L.LSTM(5, return_sequences=True, name="lstm")(L.Embedding(10, 4, mask_zero=True)(tokens))
+    assert tl.cut_points(keras.Model(tokens, L.Dense(3, "softmax")(states))) == []
+    pooled = L.Dense(4, name="dense")(L.LSTM(5, name="last")(states))
+    assert tl.cut_points(keras.Model(tokens, L.Dense(3)(pooled))) == ["last", "dense"]
+    inputs = keras.Input((4,))
+    both = L.Dense(3, name="both")(L.Dense(3, name="a")(inputs))
+    assert tl.cut_points(keras.Model(inputs, [both, L.Dense(2)(both)])) == ["a"]
+
+
+def regularised(name: str) -> keras.Model:
+    keras.utils.set_random_seed(0)
+    loss = {name: keras.regularizers.L2(0.5)}
+    inputs = keras.Input((4, 4, 3))
+    x = L.Conv2D(4, 3, padding="same", name="conv", activity_regularizer=loss.get("conv"))(inputs)
+    x = L.Conv2D(8, 1, name="point", activity_regularizer=loss.get("point"))(x)
+    return keras.Model(inputs, L.Dense(1)(L.GlobalAveragePooling2D()(x)))
+
+
+def test_losses_that_layers_add_are_the_suffix_own_or_the_cut_is_refused():
+    x, y = np.random.default_rng(0).normal(size=(8, 4, 4, 3)).astype("float32"), np.zeros((8, 1))
+    model = regularised("point")
+    prefix, suffix = tl.split(model, at="conv")
+    losses = []
+    for each, inputs in ((model, x), (suffix, prefix.predict(x, verbose=0))):
+        each.compile("sgd", "mse")
+        losses.append(each.evaluate(inputs, y, verbose=0))
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+    with pytest.raises(ValueError, match=r"expected the suffix to add the model.s losses, .*an activity"):
+        tl.split(regularised("conv"), at="conv")
+
+
+def test_a_step_of_its_own_is_said():
+    class Stepping(keras.Model):
+        def train_step(self, data):
+            return super().train_step(data)
+
+    inputs = keras.Input((4,))
+    model = Stepping(inputs, L.Dense(1)(L.Dense(3, name="a")(inputs)))
+    with pytest.warns(UserWarning, match="expected Keras' own train_step, got Stepping's"):
+        tl.split(model, at="a")
+
+
+def test_a_model_that_cannot_be_tried_out_is_refused():
+    inputs = keras.Input((None,))
+    model = keras.Model(
+        inputs, L.Dense(1)(L.Lambda(lambda x: keras.ops.reshape(x, (-1, 11)), name="elevens")(inputs))
+    )
+    with pytest.raises(ValueError, match="expected to try it out on 3 random examples, got an error"):
+        tl.cut_points(model)
+
+
+# -- layers inside layers ---------------------------------------------------------------------------------
+
+
+def wrapped() -> tuple[keras.Model, keras.Model]:
+    layers = [L.Conv2D(4, 3, name="conv"), L.BatchNormalization(name="norm"), L.GlobalAveragePooling2D()]
+    base = keras.Sequential([keras.Input((8, 8, 3)), *layers], name="base")
+    video = keras.Input((2, 8, 8, 3))
+    states = L.LSTM(3, name="lstm")(L.TimeDistributed(base, name="wrapper")(video))
+    return keras.Model(video, L.Dense(1, name="head")(states)), base
+
+
+VIDEOS = np.random.default_rng(0).normal(5, 2, (8, 2, 8, 8, 3)).astype("float32")
+
+
+def test_freezing_reaches_into_layers_whatever_their_flags_were():
+    model, base = wrapped()
+    model.get_layer("wrapper").trainable = False
+    base.get_layer("conv").trainable = True
+    tl.freeze(model)
+    assert model.trainable_weights == []
+    base.trainable = False
+    tl.freeze(model, train_from="wrapper", batch_norm="frozen")
+    assert [layer.trainable for layer in base.layers] == [True, False, True]
+    model.compile("sgd", "mse")
+    with tl.unchanged(model):  # the averages of the BatchNorm inside
+        model.fit(VIDEOS, np.zeros((8, 1)), verbose=0)
+
+
+def test_unchanged_watches_each_frozen_weight():
+    model, base = wrapped()
+    tl.freeze(model, train_from="lstm")
+    model.get_layer("wrapper").trainable = True
+    base.get_layer("conv").trainable = False
+    kernel = base.get_layer("conv").kernel
+    with pytest.raises(tl.freezing.FrozenWeightsMoved, match="conv"), tl.unchanged(model):
+        kernel.assign(kernel + 1)
+
+
+def test_statistics_inside_a_wrapper_are_the_mean_over_all_its_calls():
+    model, base = wrapped()
+    tl.freeze(model, train_from=0, batch_norm="train")
+    tl.refresh_batch_norm(model, VIDEOS, batch_size=4)
+    seen = base.get_layer("conv")(VIDEOS.reshape(-1, 8, 8, 3)).numpy().mean(axis=(0, 1, 2))
+    np.testing.assert_allclose(base.get_layer("norm").moving_mean, seen, rtol=1e-4)
+    assert base.get_layer("norm").momentum == 0.99
+    assert "call" not in vars(base.get_layer("norm"))
+
+
+def test_statistics_of_several_inputs():
+    inputs = [keras.Input((4,), name="a"), keras.Input((3,), name="b")]
+    model = keras.Model(inputs, L.BatchNormalization(name="norm")(L.Concatenate()(inputs)))
+    tl.refresh_batch_norm(model, [X, 2 * X[:, :3]], batch_size=9)
+    seen = np.concatenate([X, 2 * X[:, :3]], axis=1).mean(axis=0)
+    np.testing.assert_allclose(model.get_layer("norm").moving_mean, seen, atol=1e-6)
+    for wrong in ((row for row in X), [X, X[:4, :3]]):
+        with pytest.raises(TypeError, match=r"inputs: expected arrays \(n, ...\) .* of one length"):
+            tl.refresh_batch_norm(model, wrong, batch_size=4)
+
+
+def test_weights_that_are_frozen_by_themselves_stay_so():
+    inputs = keras.Input((4,))
+    body = L.Dense(6, name="b")(L.Dense(6, name="a")(inputs))
+    model = keras.Model(inputs, L.Dense(1, name="head")(body))
+    tl.freeze(model, train_from="head")
+    model.get_layer("b").enable_lora(2)
+    model.get_layer("head").bias.trainable = False
+    tl.freeze(model, train_from="b")
+    trained = [weight.path.split("/", 1)[1] for weight in model.trainable_weights]
+    assert trained == ["bias", "lora_kernel_a", "lora_kernel_b", "kernel"]
+    assert not model.get_layer("b")._kernel.trainable
+    model.compile("sgd", "mse")
+    with tl.unchanged(model):
+        model.fit(X, np.zeros((9, 1)), verbose=0)
+    with pytest.raises(tl.freezing.FrozenWeightsMoved, match="in 1: b"), tl.unchanged(model):
+        model.get_layer("b")._kernel.assign(model.get_layer("b")._kernel + 1)
+
+
+def test_pointwise_convolutions_of_a_suffix_freeze_train_and_are_watched():
+    images = keras.Input((8, 8, 3))
+    layers = [L.Conv2D(4, 3, name="c"), L.Conv2D(4, 1, name="point"), L.Conv2D(4, 3, name="z"), L.Flatten()]
+    x = functools.reduce(lambda x, layer: layer(x), layers, images)
+    model = keras.Model(images, L.Dense(1, name="head")(x))
+    tl.freeze(model, train_from="head")
+    _, suffix = tl.split(model, at="c")
+    kernel = model.get_layer("point").kernel
+    with pytest.raises(tl.freezing.FrozenWeightsMoved, match="point"), tl.unchanged(suffix):
+        kernel.assign(kernel + 1)
+    tl.freeze(suffix, train_from="point")
+    assert any(weight is kernel for weight in suffix.trainable_weights)
+    suffix.get_layer("point").trainable = False
+    assert not any(weight is kernel for weight in suffix.trainable_weights)
+
+
+def test_a_name_means_one_layer_or_is_refused():
+    def net(name):
+        inputs = keras.Input((4,))
+        return keras.Model(
+            inputs, L.Dense(3, name="last")(L.Dense(3, name=f"first_{name}")(inputs)), name=name
+        )
+
+    p, q = keras.Input((4,)), keras.Input((4,))
+    model = keras.Model([p, q], L.Dense(1, name="head")(L.Concatenate()([net("rgb")(p), net("flow")(q)])))
+    with pytest.raises(ValueError, match=r"'last', which 2 have\. Give an index"):
+        tl.freeze(model, train_from="last")
+    tl.freeze(model, train_from="flow")
+    assert model.get_layer("flow").get_layer("first_flow").trainable
+    assert not model.get_layer("rgb").get_layer("last").trainable
+
+
+def test_weights_of_a_subclassed_model_freeze_with_its_layers():
+    class Token(keras.Model):
+        def build(self, shape):
+            self.token = self.add_weight(shape=(4,), name="token")
+
+        def call(self, x):
+            return x + self.token
+
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, L.Dense(1, name="head")(Token(name="tokens")(inputs)))
+    tl.freeze(model)
+    assert model.trainable_weights == []
+    tl.freeze(model, train_from="tokens")
+    assert len(model.trainable_weights) == 3
+
+
+def test_an_unbuilt_model_is_refused_in_words_that_fit():
+    model = keras.Sequential([L.Dense(3), L.Dense(2)])
+    with pytest.raises(TypeError, match=r"got an unbuilt Sequential\. Say what it takes"):
+        tl.cut_points(model)
+    with pytest.raises(ValueError, match="whose weights are not made yet"):
+        tl.parts(model)
+
+
+# -- images -----------------------------------------------------------------------------------------------
+
+UNIT = np.random.default_rng(0).random((2, 8, 8, 3)).astype("float32")
+
+
+@pytest.mark.parametrize(
+    ("scales", "images", "right"),
+    [
+        ([{"scale": 255.0}, {"scale": 1 / 255}], UNIT, True),
+        ([{"scale": 1 / 255}], (255 * UNIT).astype("uint8"), True),
+        ([{"scale": 1 / 65535}], (65535 * UNIT).astype("uint16"), True),
+        ([{"scale": 1 / 127.5, "offset": -1}], UNIT, False),
+        ([{"scale": [1 / 255] * 3}], UNIT, False),
+        ([{"scale": 1 / 255}], (65535 * UNIT).astype("uint16"), False),
+    ],
+)
+def test_images_in_a_range_that_the_scaling_cannot_be_for_are_refused(scales, images, right):
+    model = model_of(
+        keras.Sequential([keras.Input((8, 8, 3)), *(L.Rescaling(**each) for each in scales)]), (8, 8, 3)
+    )
+    if right:
+        np.testing.assert_allclose(tl.precompute(model, images), model.predict(images, verbose=0), rtol=1e-5)
+    else:
+        with pytest.raises(ValueError, match=r"expected raw values from 0 to 255, got at most .* scale once"):
+            tl.precompute(model, images)
+
+
+def two_inputs() -> keras.Model:
+    inputs = [keras.Input((4,), name="a"), keras.Input((4,), name="b")]
+    return keras.Model(inputs, L.Add()(inputs))
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (["a"], r"expected an array of numbers, \(n, 4\).*got list of <U1"),
+        ([np.zeros(4), np.zeros(3)], "got list of no one shape"),
+        (X.astype(np.longdouble), r"got ndarray of (float128|longdouble)"),
+        ((row for row in X), "got generator of object.*np.concatenate"),
+        (X[0], r"got \(4,\)"),
+    ],
+)
+def test_what_is_no_array_of_numbers_is_refused(images, message):
+    with pytest.raises(ValueError, match=message):
+        tl.precompute(model_of(L.Dense(2)), images)
+    with pytest.raises(ValueError, match="one input and one output, got the inputs a, b"):
+        tl.precompute(two_inputs(), [X, X])
