@@ -1,9 +1,9 @@
 """A sentence encoder of the BERT family as one Keras model that can be cut after each of its blocks.
 
-A block needs two things: the hidden states, and which positions are padding. Cut between two blocks, both
-would have to cross. Here the states at padding positions are set to zero after each block, which changes no
-other position, since attention passes padding over. So the states alone say what is padding (no real
-token's state is all zero: layer normalisation ends each block), and one tensor crosses each cut.
+A block needs the hidden states, and which positions are padding. Here the states at padding positions are
+zero after each block, which changes no other position, since attention passes padding over. So the states
+alone say what is padding (no real token's state is all zero: layer normalisation ends each block), and one
+tensor crosses each cut.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ import functools
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,7 +103,7 @@ class Encoder:
         One of `ENCODERS`.
     model
         Token numbers int32 (n, length), 0 for padding, to sentence vectors float32 (n, width): the mean over
-        the tokens of the last block's states. All of it is frozen.
+        the tokens of the last block's states.
     blocks
         Its transformer blocks in order: the layers to cut after, or to train from.
     words
@@ -116,11 +116,10 @@ class Encoder:
     words: Any
 
     def tokenize(self, texts: Sequence[str], *, length: int) -> npt.NDArray[np.int32]:
-        """Turn texts into token numbers, int32 (n, length).
+        """Turn texts into token numbers, int32 (n, length), the opening and closing token among them.
 
-        `length` is 2 or more, the opening and closing token among them. What is shorter is filled up with 0;
-        what is longer is cut, and a warning says how many were. Raises as `check_texts`, and ValueError if
-        `length` is less than 2 or more than the encoder has positions for.
+        Shorter texts are filled up with 0; longer ones are cut, and a warning says how many. Raises as
+        `check_texts`, and ValueError if `length` is under 2 or more than the encoder has positions for.
 
         Examples
         --------
@@ -134,18 +133,16 @@ class Encoder:
             raise ValueError(f"length: expected 2 to {most} tokens, got {length}. Choose one of these.")
         # Padding and truncation are ours, so that the tokenizer has no state.
         numbers = [each.ids for each in self.words.encode_batch(list(texts))]
-        long = sum(len(each) > length for each in numbers)
-        if long:
+        if long := sum(len(each) > length for each in numbers):
             warnings.warn(
                 f"{long} of {len(numbers)} texts are longer than {length} tokens: what goes beyond is cut. "
                 "Give a greater length, or split them.",
                 stacklevel=2,
             )
-        result = np.zeros((len(numbers), length), np.int32)
-        for row, each in zip(result, numbers, strict=True):
-            kept = each if len(each) <= length else [*each[: length - 1], each[-1]]  # keeps the closing token
-            row[: len(kept)] = kept
-        return result
+        # The closing token is kept.
+        kept = [each if len(each) <= length else [*each[: length - 1], each[-1]] for each in numbers]
+        padded: npt.NDArray[np.int32] = keras.utils.pad_sequences(kept, maxlen=length, padding="post")
+        return padded
 
 
 def check_texts(texts: Sequence[str]) -> None:
@@ -159,8 +156,8 @@ def check_texts(texts: Sequence[str]) -> None:
     Raises
     ------
     TypeError, ValueError
-        If it is a single text, or something else is in the list, such as bytes; if there is none, or one is
-        empty.
+        It is a single text, a table or a dictionary, or holds something else, such as bytes; it is empty, or
+        one of them is, or is cut inside a letter.
 
     Notes
     -----
@@ -177,6 +174,11 @@ def check_texts(texts: Sequence[str]) -> None:
     given: Any = texts
     if isinstance(given, str | bytes):
         raise TypeError("texts: expected a list of texts, got a single one. Put it in brackets: [text].")
+    if isinstance(given, Mapping) or not hasattr(given, "__len__") or getattr(given, "ndim", 1) != 1:
+        raise TypeError(
+            f"texts: expected a list of texts, got {type(given).__name__}. Name the column of a table, as in "
+            "table['text'], and put what is made one by one into a list."
+        )
     if len(given) == 0:
         raise ValueError("texts: expected at least one, got none. Give one or more.")
     for place, text in enumerate(given):
@@ -187,6 +189,11 @@ def check_texts(texts: Sequence[str]) -> None:
             raise ValueError(
                 f"texts: expected at least one word in each, got an empty one at {place}. Leave it out."
             )
+        if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise ValueError(
+                f"texts: expected whole letters, got half of one at {place} (a lone surrogate, as of an "
+                "emoji cut in two). Take it out: text.encode('utf-8', 'ignore').decode()."
+            )
 
 
 def load_encoder(name: str = MINILM) -> Encoder:
@@ -195,8 +202,8 @@ def load_encoder(name: str = MINILM) -> Encoder:
     Parameters
     ----------
     name
-        One of `ENCODERS`. ``"all-MiniLM-L6-v2"`` is fetched if this machine has none (91 MB); ``"tiny"`` is
-        a network of two blocks with random weights, for trying code out without it.
+        One of `ENCODERS`. ``"all-MiniLM-L6-v2"`` is fetched if this machine has none (91 MB); ``"tiny"``,
+        two blocks with random weights, is for trying code out without it.
 
     Returns
     -------
@@ -205,12 +212,8 @@ def load_encoder(name: str = MINILM) -> Encoder:
 
     Raises
     ------
-    LookupError
-        No encoder goes by that name.
-    ModuleNotFoundError
-        The extra "text" is not installed.
-    tlhelpers.downloads.DownloadError
-        The files can't be had.
+    LookupError, ModuleNotFoundError, tlhelpers.downloads.DownloadError
+        No encoder has that name; the extra "text" is not installed; the files can't be had.
 
     Notes
     -----
@@ -222,10 +225,8 @@ def load_encoder(name: str = MINILM) -> Encoder:
     --------
     >>> import tlhelpers as tl
     >>> encoder = tl.encoders.load_encoder("tiny")
-    >>> encoder.blocks
-    ('transformer_layer_0', 'transformer_layer_1')
-    >>> encoder.model.output_shape
-    (None, 32)
+    >>> encoder.blocks, encoder.model.output_shape
+    (('transformer_layer_0', 'transformer_layer_1'), (None, 32))
     """
     if name not in ENCODERS:
         raise unknown_name("encoder", name, ENCODERS)
@@ -259,17 +260,14 @@ def load_encoder(name: str = MINILM) -> Encoder:
 def _with_bert_names(config: Path, weights: Path) -> Iterator[Path]:
     """A folder of both for a moment, the arrays named as in BERT's own release.
 
-    Sentence encoders leave off "bert." and call a normalisation's scale and shift weight and bias. Colab's
-    Keras allows keras-hub up to 0.29, whose reader knows the original names only; newer ones know both.
+    Colab's Keras allows keras-hub up to 0.29, whose reader knows those names only; newer ones know both.
     """
     import safetensors.numpy  # here, since it comes with the extra "text"
 
-    arrays = {
-        f"bert.{name}".replace("LayerNorm.weight", "LayerNorm.gamma").replace(
-            "LayerNorm.bias", "LayerNorm.beta"
-        ): array
-        for name, array in safetensors.numpy.load_file(weights).items()
-    }
+    arrays = {}
+    for name, array in safetensors.numpy.load_file(weights).items():
+        new = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
+        arrays[f"bert.{new}"] = array
     with tempfile.TemporaryDirectory(prefix="tlhelpers-") as scratch:
         shutil.copy2(config, Path(scratch) / "config.json")
         safetensors.numpy.save_file(arrays, Path(scratch) / "model.safetensors")
@@ -324,15 +322,15 @@ def pooled_blocks(encoder: Encoder, texts: Sequence[str]) -> npt.NDArray[np.floa
     (2, 2, 32)
     """
     token_ids = encoder.tokenize(texts, length=LENGTHS[-1])
-    lengths = (token_ids != 0).sum(axis=1)
+    ends = LENGTHS[-1] - (token_ids[:, ::-1] != 0).argmax(
+        axis=1
+    )  # 0 may stand inside, where a text says [PAD]
+    least = np.searchsorted(LENGTHS, ends)  # the place in LENGTHS that holds each
     reader = _reader(encoder)
     result = np.empty((len(texts), *reader.output_shape[1:]), np.float32)
-    shorter = 0
-    for length in LENGTHS:
-        rows = np.flatnonzero((lengths > shorter) & (lengths <= length))
-        if len(rows):
-            result[rows] = precompute(reader, token_ids[rows, :length], batch_size=32)
-        shorter = length
+    for place in np.unique(least):
+        rows = np.flatnonzero(least == place)
+        result[rows] = precompute(reader, token_ids[rows, : LENGTHS[place]], batch_size=32)
     return result
 
 
@@ -349,7 +347,7 @@ def embed(encoder: Encoder, texts: Sequence[str]) -> npt.NDArray[np.float32]:
     Parameters
     ----------
     encoder, texts
-        As for `pooled_blocks`, which raises what this does.
+        As for `pooled_blocks`, with its errors.
 
     Returns
     -------

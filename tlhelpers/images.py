@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from typing import IO, TYPE_CHECKING, Any
 
@@ -10,8 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    import os
-
     import PIL.Image
 
 __all__ = ["IMAGE_FORMATS", "MOST_PIXELS", "check_images", "read_image"]
@@ -23,15 +22,12 @@ MOST_PIXELS = 50_000_000
 """A larger image is refused before it is decoded: a small file can hold billions of pixels."""
 
 
-def read_image(path: str | os.PathLike[str] | IO[bytes], *, size: int) -> npt.NDArray[np.uint8]:
-    """Read any image file as a square colour picture, ready for a model.
-
-    The image is turned upright, brought to red, green and blue, and cropped to the largest square in
-    its middle, which is then resized.
+def read_image(path: str | os.PathLike[str] | IO[bytes] | bytes, *, size: int) -> npt.NDArray[np.uint8]:
+    """Read any image file as a square colour picture: the largest square in its middle, resized.
 
     Parameters
     ----------
-    path : path or binary file
+    path : path, binary file or bytes
         An image in one of `IMAGE_FORMATS`. Of an animation the first picture is read, with a warning.
     size : int
         Height and width of the result in pixels.
@@ -43,16 +39,17 @@ def read_image(path: str | os.PathLike[str] | IO[bytes], *, size: int) -> npt.ND
 
     Raises
     ------
-    FileNotFoundError
-        There is no such file.
+    FileNotFoundError, PermissionError, TypeError
+        There is no such file, or no right to read it; or `path` is none of the three.
     ValueError
-        The file is empty, no image, of another format, cut short, or has more than `MOST_PIXELS`
-        pixels; it holds floating-point numbers, whose range is unknown; or ``size`` is under 1.
+        The file is empty, no image, of another format, damaged, or has more than `MOST_PIXELS` pixels; it
+        holds floating-point numbers or whole ones of 32 bits, whose range is unknown; or ``size`` is under 1.
 
     Notes
     -----
     Rotation in the EXIF data is applied. Transparent parts are laid over white. CMYK and palettes are
-    converted as Pillow does, colour profiles are not applied. Of 16 bits the upper eight are kept.
+    converted as Pillow does, colour profiles are not applied. Of 16 bits the upper eight are kept, with a
+    warning where that leaves less than a sixteenth of the range.
     Explained in the chapter "Recognise flowers".
 
     Examples
@@ -64,10 +61,17 @@ def read_image(path: str | os.PathLike[str] | IO[bytes], *, size: int) -> npt.ND
     >>> read_image(file, size=96).shape
     (96, 96, 3)
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, ImageOps
 
     if size < 1:
         raise ValueError(f"size: expected at least 1 pixel, got {size}.")
+    if isinstance(path, bytes):
+        path = io.BytesIO(path)
+    if not isinstance(path, str | os.PathLike) and not hasattr(path, "read"):
+        raise TypeError(
+            f"path: expected a path, a binary file or bytes, got {type(path).__name__}. What is in memory as "
+            "pixels needs no reading: crop it to a square and resize it, as with PIL.ImageOps.fit."
+        )
     Image.init()
     formats = [name for name in IMAGE_FORMATS if name in Image.OPEN]
     expected = f"path: expected an image file ({', '.join(formats)})"
@@ -79,32 +83,47 @@ def read_image(path: str | os.PathLike[str] | IO[bytes], *, size: int) -> npt.ND
             image = Image.open(path, formats=formats)
     except FileNotFoundError:
         raise FileNotFoundError(f"{expected}, got {path}, which does not exist. Check the path.") from None
+    except (MemoryError, PermissionError):
+        raise
     except Image.DecompressionBombError:
         raise ValueError(f"{too_large}, which has far more. Make it smaller first.") from None
-    except (UnidentifiedImageError, IsADirectoryError) as error:
+    except Exception as error:  # each format's reader fails in ways of its own
         raise ValueError(f"{expected}, got {path}, which is none. Save it as JPEG or PNG.") from error
     with image:
         if image.width * image.height > MOST_PIXELS:
             raise ValueError(f"{too_large} of {image.width} by {image.height}. Make it smaller first.")
         try:
-            if getattr(image, "is_animated", False):
-                warnings.warn(f"{path} holds several pictures; the first one is read.", stacklevel=2)
-            return middle(_rgb(ImageOps.exif_transpose(image)), size)
-        except (OSError, SyntaxError, ValueError) as error:
+            animated = getattr(image, "is_animated", False)
+            # Older Pillow reads a PNG's 16 bits as 32.
+            if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
+                kind = "floating-point numbers" if image.mode == "F" else "whole numbers of 32 bits"
+                raise ValueError(f"it holds {kind}, whose range is unknown")
+            picture = middle(_rgb(ImageOps.exif_transpose(image), path), size)
+        except MemoryError:
+            raise
+        except Exception as error:
             raise ValueError(
                 f"{expected}, got {path}, which can't be decoded: {error}. Save it as JPEG or PNG again."
             ) from error
+    if animated:
+        warnings.warn(f"{path} holds several pictures; the first one is read.", stacklevel=2)
+    return picture
 
 
-def _rgb(image: PIL.Image.Image) -> PIL.Image.Image:
+def _rgb(image: PIL.Image.Image, path: object) -> PIL.Image.Image:
     """Any mode to red, green and blue."""
     from PIL import Image
 
-    if image.mode == "F":
-        raise ValueError("it holds floating-point numbers, whose range is unknown")
     if image.mode.startswith("I"):
         # Pillow would clip at 255 what reaches to 65,535.
-        image = Image.fromarray((np.asarray(image).clip(0, 65_535) >> 8).astype(np.uint8))
+        values = np.asarray(image).clip(0, 65_535)
+        if 0 < values.max() < 4_096:
+            warnings.warn(
+                f"{path}: the brightest of its 16-bit values is {values.max():,} of 65,535, so the picture "
+                "is all but black. If it holds 12 bits, as cameras and X-rays do, multiply it by 16 first.",
+                stacklevel=3,
+            )
+        image = Image.fromarray((values >> 8).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -117,17 +136,17 @@ def check_images(images: Any, labels: Any = None, *, n_classes: int | None = Non
     Parameters
     ----------
     images : array_like
-        Expected: uint8, shape (n, height, width) or (n, height, width, channels), n at least 1, and one or
+        uint8, shape (n, height, width) or (n, height, width, channels); at least one image, and one or
         three channels.
     labels : array_like, optional
-        Expected: integers, shape (n,).
+        Integers, shape (n,), at least 0.
     n_classes : int, optional
-        Labels are expected in 0 to ``n_classes - 1``; without it, at least 0.
+        Labels are at most ``n_classes - 1``.
 
     Raises
     ------
     ValueError
-        The first that does not hold.
+        The first of these that does not hold.
 
     Notes
     -----
@@ -144,10 +163,8 @@ def check_images(images: Any, labels: Any = None, *, n_classes: int | None = Non
     images = np.asanyarray(images)
     if images.ndim not in (3, 4):
         hint = "For a single image pass images[None]." if images.ndim == 2 else "Put one after another."
-        raise ValueError(
-            "images: expected shape (n, height, width) or (n, height, width, channels), got "
-            f"{images.shape}. {hint}"
-        )
+        shape = "(n, height, width) or (n, height, width, channels)"
+        raise ValueError(f"images: expected shape {shape}, got {images.shape}. {hint}")
     if 0 in images.shape:
         raise ValueError(f"images: expected at least one image, got none, shape {images.shape}. Pass some.")
     if images.ndim == 4 and images.shape[-1] not in (1, 3):

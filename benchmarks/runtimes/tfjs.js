@@ -57,6 +57,7 @@ const OPERATIONS = {
   depthwise: (step, [x]) => convolve(step, image(x), tf.expandDims(step.kernel, 3), tf.fused.depthwiseConv2d),
   dense: (step, [x]) =>
     tf.fused.matMul({ a: tf.reshape(x, [1, -1]), b: step.kernel, bias: step.bias, activation: activation(step) }),
+  reshape: (step, [x]) => x,
   rescale: (step, [x]) => tf.add(tf.mul(x, step.factor), step.offset),
   add: (step, reads) => tf.addN(reads),
   concat: (step, reads) => tf.concat(reads, reads[0].rank - 1),

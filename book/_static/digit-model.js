@@ -1,7 +1,7 @@
 // Runs a classifier that tlhelpers.page.web.export wrote, and turns pen strokes into the image that it expects.
 // Plain JavaScript, no library. Arrays are flat: height, width, channels, the channel running fastest.
 
-const FORMAT = 1;
+const FORMAT = 2;
 
 /** Fetch a model; `folder` is the address of the folder with model.json and weights.bin. */
 export async function load(folder) {
@@ -110,6 +110,10 @@ const OPERATIONS = {
     for (let i = 0, k = 0; i < from.length; i++) {
       for (let o = 0; o < to.length; o++) to[o] += from[i] * step.kernel[k++];
     }
+  },
+
+  reshape(step, [from], to) {
+    to.set(from);
   },
 
   rescale(step, [from], to) {

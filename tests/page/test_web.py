@@ -5,17 +5,18 @@ import json
 import keras
 import numpy as np
 import pytest
+from keras import layers
 
 import tlhelpers as tl
 from tlhelpers import page, studies
 
 
 def run(folder, image):
-    """One image through the exported steps, by loops; returns every step's result by name."""
+    """One image through the exported steps, by loops; every step's result by name, in order."""
     header = json.loads((folder / "model.json").read_text())
     weights = (folder / "weights.bin").read_bytes()
     assert len(weights) == header["bytes"]
-    made, named = [], {}
+    made = []
     for step in header["steps"]:
         reads = [made[i] for i in step["reads"]]
         result = _once(step, reads, image, weights)
@@ -25,13 +26,7 @@ def run(folder, image):
             result = np.exp(result - result.max())
             result /= result.sum()
         made.append(result.reshape(step["shape"]))
-        named[step["name"]] = made[-1]
-    return named, made[-1]
-
-
-def _stored(part, weights):
-    flat = np.frombuffer(weights, "<f2", int(np.prod(part["shape"])), part["at"])
-    return flat.reshape(part["shape"]).astype(float)
+    return dict(zip((step["name"] for step in header["steps"]), made, strict=True))
 
 
 def _once(step, reads, image, weights):
@@ -40,6 +35,8 @@ def _once(step, reads, image, weights):
         return image.astype(float)
     if op == "rescale":
         return reads[0] * step["factor"] + step["offset"]
+    if op == "reshape":
+        return reads[0]
     if op == "add":
         return sum(reads)
     if op == "concat":
@@ -49,7 +46,10 @@ def _once(step, reads, image, weights):
     if op == "resize":
         source = reads[0].reshape(*reads[0].shape[:2], -1)
         return np.asarray(keras.ops.image.resize(source, shape[:2], interpolation="bilinear"))
-    kernel, bias = _stored(step["kernel"], weights), _stored(step["bias"], weights)
+    kernel, bias = (
+        np.ndarray(part["shape"], "<f2", weights, part["at"]).astype(float)
+        for part in (step["kernel"], step["bias"])
+    )
     if op == "dense":
         return reads[0].ravel() @ kernel + bias
     (down, right), (top, left) = step["stride"], step["zeros"]
@@ -58,9 +58,7 @@ def _once(step, reads, image, weights):
     result = np.empty(shape)
     for y, x in np.ndindex(*shape[:2]):
         window = wall[y * down : y * down + tall, x * right : x * right + wide]
-        result[y, x] = (
-            np.tensordot(window, kernel, 3) if op == "conv" else (window * kernel).sum(axis=(0, 1))
-        ) + bias
+        result[y, x] = np.einsum("yxi,yxio->o" if op == "conv" else "yxi,yxi->i", window, kernel) + bias
     return result
 
 
@@ -76,10 +74,8 @@ def trained_looking(model, seed=0):
 def close(model, folder, *, images):
     page.web.export(model, folder)
     for image, row in zip(images, np.asarray(model(images, training=False)), strict=True):
-        np.testing.assert_allclose(run(folder, image)[1].ravel(), row.ravel(), atol=3e-3)
-
-
-LAYERS = keras.layers
+        *_, answer = run(folder, image).values()
+        np.testing.assert_allclose(answer.ravel(), row.ravel(), atol=3e-3)
 
 
 @pytest.fixture
@@ -92,81 +88,116 @@ def test_our_model_gives_keras_probabilities_and_the_frozen_part_by_the_name_of_
     images = tl.load_dataset("digits").test.images[:2]
     close(model, tmp_path, images=images)
     prefix, _ = tl.split(model, at="block_2_add")
-    frozen = run(tmp_path, images[0])[0]["block_2_add"]
+    frozen = run(tmp_path, images[0])["block_2_add"]
     np.testing.assert_allclose(frozen, prefix(images[:1], training=False)[0], rtol=0.02, atol=0.02)
 
 
 @pytest.mark.parametrize(
     "middle",
     [
-        [LAYERS.Conv2D(4, 3, strides=2, padding="same", activation="relu")],
-        [LAYERS.Conv2D(4, 3, strides=2, padding="same", use_bias=False), LAYERS.BatchNormalization()],
-        [LAYERS.ZeroPadding2D(((0, 1), (0, 1))), LAYERS.DepthwiseConv2D(3, strides=2), LAYERS.ReLU(6.0)],
-        [LAYERS.DepthwiseConv2D((3, 2)), LAYERS.BatchNormalization(scale=False), LAYERS.Activation("relu")],
-        [LAYERS.Conv2D(4, (2, 3), strides=(1, 2), padding="same"), LAYERS.Activation("relu6")],
-        [LAYERS.Rescaling(0.1, offset=-1), LAYERS.ReLU(), LAYERS.Conv2D(3, 1)],
-        [LAYERS.Resizing(5, 11), LAYERS.Conv2D(3, 2)],
-        [LAYERS.Resizing(16, 4), LAYERS.ReLU(), LAYERS.Conv2D(3, 2), LAYERS.BatchNormalization()],
+        [layers.Conv2D(4, 3, strides=2, padding="same", activation="relu")],
+        [layers.Conv2D(4, 3, strides=2, padding="same", use_bias=False), layers.BatchNormalization()],
+        [layers.ZeroPadding2D(((0, 1), (0, 1))), layers.DepthwiseConv2D(3, strides=2), layers.ReLU(6.0)],
+        [layers.DepthwiseConv2D((3, 2)), layers.BatchNormalization(scale=False), layers.Activation("relu")],
+        [layers.Conv2D(4, (2, 3), strides=(1, 2), padding="same"), layers.Activation("relu6")],
+        [layers.Rescaling(0.1, offset=-1), layers.ReLU(), layers.Conv2D(3, 1)],
+        [layers.Resizing(5, 11), layers.Conv2D(3, 2)],
+        [layers.Resizing(16, 4), layers.ReLU(), layers.Conv2D(3, 2), layers.BatchNormalization()],
     ],
 )
-@pytest.mark.parametrize("end", ["flatten", "pool"])
-def test_layers_and_what_is_folded_into_them(middle, end, images, tmp_path):
+def test_layers_and_what_is_folded_into_them(middle, images, tmp_path):
     inputs = keras.Input((8, 8))
-    x = LAYERS.Rescaling(1 / 255)(LAYERS.Reshape((8, 8, 1))(inputs))
-    x = LAYERS.Concatenate()([x, x])
+    x = layers.Rescaling(1 / 255)(layers.Reshape((8, 8, 1))(inputs))
+    x = layers.Concatenate()([x, x])
     for layer in middle:
         x = type(layer).from_config(layer.get_config())(x)
-    x = LAYERS.Flatten()(x) if end == "flatten" else LAYERS.GlobalAveragePooling2D()(x)
-    x = LAYERS.Dense(6, activation="relu")(LAYERS.Dropout(0.5)(x))
-    model = trained_looking(keras.Model(inputs, LAYERS.Dense(10, activation="softmax")(x)))
+    x = layers.Concatenate()([layers.Flatten()(x), layers.GlobalAveragePooling2D()(x)])
+    x = layers.Dense(6, activation="relu")(layers.Dropout(0.5)(x))
+    model = trained_looking(keras.Model(inputs, layers.Dense(10, activation="softmax")(x)))
     close(model, tmp_path, images=images)
 
 
-@pytest.mark.parametrize("rectifier", [LAYERS.ReLU(), LAYERS.Activation("relu6")])
+@pytest.mark.parametrize("rectifier", [layers.ReLU(), layers.Activation("relu6")])
 def test_a_layer_whose_result_is_used_twice_keeps_it_unfolded(rectifier, images, tmp_path):
     inputs = keras.Input((8, 8, 1))
-    x = LAYERS.Conv2D(3, 3, padding="same")(LAYERS.Rescaling(1 / 255)(inputs))
-    both = LAYERS.Add()([x, rectifier(x)])
-    flat = LAYERS.Flatten()(both)
-    twice = LAYERS.Concatenate()([flat, flat])
-    model = trained_looking(keras.Model(inputs, LAYERS.Activation("softmax")(LAYERS.Dense(10)(twice))))
+    x = layers.Conv2D(3, 3, padding="same")(layers.Rescaling(1 / 255)(inputs))
+    both = layers.Add()([x, rectifier(x)])
+    flat = layers.Flatten()(both)
+    twice = layers.Concatenate()([flat, flat])
+    model = trained_looking(keras.Model(inputs, layers.Activation("softmax")(layers.Dense(10)(twice))))
     close(model, tmp_path, images=images[..., None])
 
 
 def test_writing_again_replaces_the_files(images, tmp_path):
     for seed in (0, 1):
-        layers = [LAYERS.Flatten(), LAYERS.Rescaling(1 / 255), LAYERS.Dense(10, "softmax")]
-        model = trained_looking(keras.Sequential([keras.Input((8, 8)), *layers]), seed)
+        parts = [layers.Flatten(), layers.Rescaling(1 / 255), layers.Dense(10, "softmax")]
+        model = trained_looking(keras.Sequential([keras.Input((8, 8)), *parts]), seed)
         close(model, tmp_path / "new" / "folder", images=images)
 
 
+class Standardised(layers.Conv2D):
+    def call(self, x):
+        return 2 * super().call(x)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (64,), (4, 16)])
+def test_a_new_shape_is_a_step_of_its_own(shape, images, tmp_path):
+    parts = [layers.Rescaling(1 / 255), layers.Reshape(shape), layers.ReLU(), layers.Reshape((8, 8, 1))]
+    parts += [layers.Conv2D(4, 3), layers.Flatten(), layers.Dense(10, "softmax")]
+    close(trained_looking(keras.Sequential([keras.Input((8, 8)), *parts])), tmp_path, images=images)
+
+
+def test_what_the_operations_do_not_give_is_not_written(monkeypatch, tmp_path):
+    model = keras.Sequential([keras.Input((8, 8, 1)), layers.Conv2D(4, 3), layers.GlobalAveragePooling2D()])
+    right = page.web._window
+    monkeypatch.setattr(page.web, "_window", lambda *a: {**right(*a), "zeros": (1, 1)})
+    with pytest.raises(ValueError, match=r"expected operations that give what Keras gives, got others by"):
+        page.web.export(trained_looking(model), tmp_path)
+    quantised = keras.Sequential([keras.Input((8,)), layers.Dense(4)])
+    quantised.quantize("int8")
+    with pytest.raises(ValueError, match="expected weights as they were trained, got int8 ones"):
+        page.web.export(quantised, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_names_that_occur_twice_are_exported(images, tmp_path):
+    inner = keras.Sequential([keras.Input((64,)), layers.Dense(3, name="dense")])
+    parts = [layers.Flatten(), layers.Rescaling(1 / 255), inner, layers.Dense(2, "softmax", name="dense")]
+    close(trained_looking(keras.Sequential([keras.Input((8, 8)), *parts])), tmp_path, images=images)
+
+
 @pytest.mark.parametrize(
-    ("layers", "error", "words"),
+    ("parts", "error", "words"),
     [
-        ([LAYERS.MaxPooling2D()], TypeError, "got MaxPooling2D"),
-        ([LAYERS.Conv2D(4, 3, groups=2)], ValueError, "expected 1 group, got 2"),
-        ([LAYERS.Conv2D(4, 3, dilation_rate=2)], ValueError, "expected no dilation"),
-        ([LAYERS.Conv2D(4, 3, activation="tanh")], ValueError, "linear, relu, relu6 or softmax"),
-        ([LAYERS.DepthwiseConv2D(3, depth_multiplier=2)], ValueError, "multiplier of 1, got 2"),
-        ([LAYERS.Resizing(4, 4, interpolation="nearest")], ValueError, "plain bilinear"),
-        ([LAYERS.Dense(4)], ValueError, "Flatten first"),
-        ([LAYERS.ReLU(negative_slope=0.1)], ValueError, "plain or capped rectifier"),
-        ([LAYERS.Conv2D(4, 3, activation="softmax")], ValueError, "softmax over"),
-        ([LAYERS.Conv2D(4, 1), LAYERS.ReLU(negative_slope=0.1)], ValueError, "rectifier"),
-        ([LAYERS.ZeroPadding2D(1), LAYERS.Flatten()], TypeError, "after zero padding"),
-        ([LAYERS.ZeroPadding2D(1)], TypeError, "got the model's end"),
-        ([LAYERS.Conv2D(4, 1), LAYERS.ReLU(), LAYERS.BatchNormalization()], TypeError, "got BatchNormal"),
+        ([layers.MaxPooling2D()], TypeError, "got MaxPooling2D"),
+        ([Standardised(4, 3)], TypeError, "got Standardised"),
+        ([layers.GlobalAveragePooling2D(data_format="channels_first")], ValueError, "channels on the last"),
+        ([layers.Conv2D(6, 3), layers.BatchNormalization(axis=1)], ValueError, "got axis 1"),
+        ([layers.Resizing(4, 8, pad_to_aspect_ratio=True)], ValueError, "plain bilinear"),
+        ([layers.Rescaling([1.0, 2.0])], ValueError, "one factor for all channels"),
+        ([layers.Conv2D(4, 3, groups=2)], ValueError, "expected 1 group, got 2"),
+        ([layers.Conv2D(4, 3, dilation_rate=2)], ValueError, "expected no dilation"),
+        ([layers.Conv2D(4, 3, activation="tanh")], ValueError, "linear, relu, relu6 or softmax"),
+        ([layers.DepthwiseConv2D(3, depth_multiplier=2)], ValueError, "multiplier of 1, got 2"),
+        ([layers.Resizing(4, 4, interpolation="nearest")], ValueError, "plain bilinear"),
+        ([layers.Dense(4)], ValueError, "Flatten first"),
+        ([layers.ReLU(negative_slope=0.1)], ValueError, "plain or capped rectifier"),
+        ([layers.Conv2D(4, 3, activation="softmax")], ValueError, "softmax over"),
+        ([layers.Conv2D(4, 1), layers.ReLU(negative_slope=0.1)], ValueError, "rectifier"),
+        ([layers.ZeroPadding2D(1), layers.Flatten()], TypeError, "after zero padding"),
+        ([layers.ZeroPadding2D(1)], TypeError, "got the model's end"),
+        ([layers.Conv2D(4, 1), layers.ReLU(), layers.BatchNormalization()], TypeError, "got BatchNormal"),
     ],
 )
-def test_what_the_page_cannot_run_is_refused(layers, error, words, tmp_path):
+def test_what_the_page_cannot_run_is_refused(parts, error, words, tmp_path):
     with pytest.raises(error, match=words):
-        page.web.export(keras.Sequential([keras.Input((8, 8, 2)), *layers]), tmp_path)
+        page.web.export(keras.Sequential([keras.Input((8, 8, 2)), *parts]), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("value", [1e6, np.nan])
 def test_weights_beyond_float16_are_refused(value, tmp_path):
-    model = keras.Sequential([keras.Input((8, 8, 2)), LAYERS.Conv2D(4, 1)])
+    model = keras.Sequential([keras.Input((8, 8, 2)), layers.Conv2D(4, 1)])
     model.layers[0].bias.assign(np.full(4, value))
     with pytest.raises(ValueError, match="float16 can hold"):
         page.web.export(model, tmp_path)
@@ -174,8 +205,8 @@ def test_weights_beyond_float16_are_refused(value, tmp_path):
 
 def test_two_outputs_and_an_open_size_are_refused(tmp_path):
     inputs, large = keras.Input((8, 8)), keras.Input((None, None, 1))
-    x = LAYERS.Flatten()(inputs)
+    x = layers.Flatten()(inputs)
     with pytest.raises(ValueError, match="one input and one output, got 1 and 2"):
-        page.web.export(keras.Model(inputs, [LAYERS.Dense(2)(x), LAYERS.Dense(3)(x)]), tmp_path)
+        page.web.export(keras.Model(inputs, [layers.Dense(2)(x), layers.Dense(3)(x)]), tmp_path)
     with pytest.raises(ValueError, match="input of fixed size"):
-        page.web.export(keras.Model(large, LAYERS.GlobalAveragePooling2D()(large)), tmp_path)
+        page.web.export(keras.Model(large, layers.GlobalAveragePooling2D()(large)), tmp_path)

@@ -16,11 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from tlhelpers import cache
-from tlhelpers._graph import flat, nodes
+from tlhelpers._graph import flat, nodes, original
+from tlhelpers._trial import check_predict
 
 __all__ = ["Exported", "export"]
 
-FORMAT = 1
+FORMAT = 2
 """Of the two files together; the page's program refuses another."""
 
 LARGEST = float(np.finfo(np.float16).max)
@@ -78,7 +79,8 @@ def export(model: keras.Model, folder: str | Path) -> Exported:
         If the model has no graph, or a layer that the page's program does not know.
     ValueError
         If the model has several inputs or outputs or no fixed size, a known layer has an option that is not
-        known, or a weight is too large for float16.
+        known, a weight is too large for float16, or the operations, run on two random images before anything
+        is written, do not give what the model gives.
     tlhelpers.cache.CacheError
         If the folder can't be written.
 
@@ -97,10 +99,10 @@ def export(model: keras.Model, folder: str | Path) -> Exported:
     650
     """
     folder = Path(folder)
-    steps = _steps(model)
     weights = bytearray()
     listed = []
     parameters = 0
+    steps = _steps(model)
     for step in steps:
         entry = {"op": step.op, "name": step.name, "reads": step.reads, "shape": step.shape, **step.options}
         for part, values in _rounded(step).items():
@@ -108,6 +110,7 @@ def export(model: keras.Model, folder: str | Path) -> Exported:
             weights.extend(values.tobytes())
             parameters += values.size
         listed.append(entry)
+    _check(model, steps)
     image = tuple(model.inputs[0].shape[1:])
     header = {"format": FORMAT, "input": image, "bytes": len(weights), "steps": listed}
     text = json.dumps(header, separators=(",", ":")).encode()
@@ -115,6 +118,57 @@ def export(model: keras.Model, folder: str | Path) -> Exported:
         with cache.atomic_file(folder / name) as partial:
             partial.write_bytes(content)
     return Exported(folder, parameters, len(text) + len(weights))
+
+
+def _check(model: keras.Model, steps: list[_Step]) -> None:
+    """Run the operations as the page does, and compare with Keras."""
+    images = np.random.default_rng(0).integers(0, 256, (2, *model.inputs[0].shape[1:])).astype("float32")
+    expected = keras.ops.convert_to_numpy(model(images, training=False))
+    for image, probabilities in zip(images, expected.reshape(len(images), -1), strict=True):
+        made: list[Array] = []
+        for step in steps:
+            result = image if step.op == "input" else _result(step, [made[i] for i in step.reads])
+            if "clip" in step.options:
+                result = np.clip(result, 0, step.options["clip"])
+            if "softmax" in step.options:
+                result = np.exp(result - result.max()) / np.exp(result - result.max()).sum()
+            if result.shape != step.shape:
+                raise ValueError(
+                    f"{step.name}: expected shape {step.shape}, got {result.shape} from {step.op}."
+                )
+            made.append(result)
+        differ = float(np.abs(made[-1].ravel() - probabilities).max())
+        if not differ <= 1e-3 * max(1.0, float(np.abs(probabilities).max())):
+            raise ValueError(
+                f"model: expected operations that give what Keras gives, got others by {differ:.2g} on a "
+                "random image. A layer does what page.web.export does not know; nothing was written."
+            )
+
+
+def _result(step: _Step, reads: list[Array]) -> Any:
+    """One operation of ``digit-model.js``, in float64."""
+    first, shape = reads[0], step.shape
+    if step.op == "rescale":
+        return first * step.options["factor"] + step.options["offset"]
+    if step.op == "reshape":
+        return first.reshape(shape)
+    if step.op == "add":
+        return np.add.reduce(reads) if len({each.shape for each in reads}) == 1 else np.empty(0)
+    if step.op == "concat":
+        return np.concatenate(reads, axis=-1)
+    if step.op == "mean":
+        return first.mean(axis=(0, 1))
+    if step.op == "resize":
+        return np.asarray(keras.ops.image.resize(first, shape[:2], interpolation="bilinear"))
+    kernel, bias = step.kernel, 0 if step.bias is None else step.bias
+    assert kernel is not None
+    if step.op == "dense":
+        return np.asarray(first @ kernel + bias)
+    (down, right), (top, left), (tall, wide) = step.options["stride"], step.options["zeros"], kernel.shape[:2]
+    wall = np.pad(first, ((top, tall), (left, wide), (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(wall, (tall, wide), axis=(0, 1))
+    windows = windows[::down, ::right][: shape[0], : shape[1]]
+    return np.einsum("hwiyx,yxio->hwo" if step.op == "conv" else "hwiyx,yxi->hwi", windows, kernel) + bias
 
 
 def _rounded(step: _Step) -> dict[str, Array]:
@@ -146,6 +200,7 @@ def _steps(model: keras.Model) -> list[_Step]:
             f"model: expected an input of fixed size, got {tuple(whole.inputs[0].shape)}. "
             "Build it with keras.Input((height, width, channels))."
         )
+    check_predict(model)
     order = nodes(whole)
     uses = Counter(id(tensor) for node in order for tensor in node.input_tensors)
     uses[id(whole.outputs[0])] += 1
@@ -159,7 +214,8 @@ def _steps(model: keras.Model) -> list[_Step]:
         return uses[id(source)] == 1 and latest[made[id(source)]] == id(source)
 
     for node in order:
-        layer, tensor = node.operation, node.outputs[0]
+        layer, tensor = original(node.operation), node.outputs[0]
+        _check_known(layer)
         reads = [made[id(source)] for source in node.input_tensors]
         shape = tuple(int(size) for size in tensor.shape[1:])
         padded = [pads[id(source)] for source in node.input_tensors if id(source) in pads]
@@ -167,8 +223,8 @@ def _steps(model: keras.Model) -> list[_Step]:
             raise TypeError(f"{layer.name}: expected a convolution after zero padding, got {_kind(layer)}.")
         if isinstance(layer, keras.layers.ZeroPadding2D):
             made[id(tensor)], pads[id(tensor)] = reads[0], layer.padding
-        elif isinstance(layer, (keras.layers.Flatten, keras.layers.Reshape, keras.layers.Dropout)):
-            made[id(tensor)] = reads[0]  # the same numbers in the same order
+        elif isinstance(layer, keras.layers.Dropout):
+            made[id(tensor)] = reads[0]
         elif len(reads) == 1 and only(node.input_tensors[0]) and _folded(steps[reads[0]], layer):
             steps[reads[0]].name = layer.name
             made[id(tensor)], latest[reads[0]] = reads[0], id(tensor)
@@ -182,6 +238,30 @@ def _steps(model: keras.Model) -> list[_Step]:
     if id(whole.outputs[0]) in pads:
         raise TypeError(f"{model.name}: expected a convolution after zero padding, got the model's end.")
     return steps
+
+
+_K = keras.layers
+KNOWN = (
+    _K.InputLayer, _K.Conv2D, _K.DepthwiseConv2D, _K.Dense, _K.BatchNormalization, _K.ReLU, _K.Activation,
+    _K.Add, _K.Concatenate, _K.Resizing, _K.Rescaling, _K.ZeroPadding2D, _K.GlobalAveragePooling2D,
+    _K.Flatten, _K.Reshape, _K.Dropout,
+)  # fmt: skip
+
+
+def _check_known(layer: Any) -> None:
+    """Refuse a layer of another class, also a subclass, or with an option of all layers that changes it."""
+    if type(layer) not in KNOWN or "call" in vars(layer):
+        raise TypeError(
+            f"{layer.name}: expected a layer that the page's program knows, got {_kind(layer)}. "
+            "page.web.export says which it knows; add the operation there and in digit-model.js."
+        )
+    if getattr(layer, "data_format", "channels_last") not in ("channels_last", None):
+        raise ValueError(f"{layer.name}: expected channels on the last axis, got {layer.data_format}.")
+    if getattr(layer, "quantization_mode", None) is not None:
+        raise ValueError(
+            f"{layer.name}: expected weights as they were trained, got {layer.quantization_mode} ones. "
+            "Export the model before it is quantized."
+        )
 
 
 def _kind(layer: Any) -> str:
@@ -214,7 +294,7 @@ def _folded(step: _Step, layer: Any) -> bool:
         step.done = True
         return True
     if isinstance(layer, keras.layers.BatchNormalization) and step.kernel is not None:
-        scale, shift = _affine(layer)
+        scale, shift = _affine(layer, len(step.shape))
         # The channel is the last axis of every kernel here; a depthwise one is (height, width, channels).
         step.kernel = step.kernel * scale
         step.bias = (0 if step.bias is None else step.bias) * scale + shift
@@ -222,9 +302,9 @@ def _folded(step: _Step, layer: Any) -> bool:
     return False
 
 
-def _affine(layer: keras.layers.BatchNormalization) -> tuple[Array, Array]:
+def _affine(layer: keras.layers.BatchNormalization, last: int) -> tuple[Array, Array]:
     """BatchNorm in inference: the factor and the summand of each channel."""
-    if layer.axis not in (-1, len(layer.moving_mean.shape), 3):
+    if layer.axis not in (-1, last):
         raise ValueError(f"{layer.name}: expected BatchNorm over the last axis, got axis {layer.axis}.")
     mean, variance = (keras.ops.convert_to_numpy(each) for each in (layer.moving_mean, layer.moving_variance))
     scale = 1 / np.sqrt(variance.astype("float64") + layer.epsilon)
@@ -245,8 +325,7 @@ def _step(
     source: tuple[int | None, ...],
 ) -> _Step:
     """The operation of a single layer."""
-    name = layer.name
-    known = keras.layers
+    name, known = layer.name, keras.layers
     if isinstance(layer, known.DepthwiseConv2D):
         step = _Step("depthwise", name, reads, shape, _window(layer, padding, source))
         if layer.depth_multiplier != 1:
@@ -262,11 +341,16 @@ def _step(
             raise ValueError(f"{name}: expected a dense layer on (n, numbers), got {source}. Flatten first.")
         step = _Step("dense", name, reads, shape)
         step.kernel = keras.ops.convert_to_numpy(layer.kernel)
+    elif isinstance(layer, (known.Flatten, known.Reshape)):
+        return _Step("reshape", name, reads, shape)
     elif isinstance(layer, known.Rescaling):
+        if np.ndim(layer.scale) or np.ndim(layer.offset):
+            raise ValueError(f"{name}: expected one factor for all channels, got {layer.get_config()}.")
         factors = {"factor": float(layer.scale), "offset": float(layer.offset)}
         step = _Step("rescale", name, reads, shape, factors)
     elif isinstance(layer, known.Resizing):
-        if layer.interpolation != "bilinear" or layer.antialias or layer.crop_to_aspect_ratio:
+        plain = layer.interpolation == "bilinear" and not layer.antialias
+        if not plain or layer.crop_to_aspect_ratio or layer.pad_to_aspect_ratio:
             raise ValueError(f"{name}: expected plain bilinear resizing, got {layer.get_config()}.")
         return _Step("resize", name, reads, shape)
     elif isinstance(layer, (known.Add, known.Concatenate, known.GlobalAveragePooling2D)):
@@ -278,14 +362,13 @@ def _step(
         step = _Step("rescale", name, reads, shape, {"factor": 1.0, "offset": 0.0})
     else:
         raise TypeError(
-            f"{name}: expected a layer that the page's program knows, got {_kind(layer)}. "
-            "page.web.export says which it knows; add the operation there and in digit-model.js."
+            f"{name}: expected BatchNorm right after a convolution, got {_kind(layer)} elsewhere."
         )
     if getattr(layer, "use_bias", False):
         step.bias = keras.ops.convert_to_numpy(layer.bias)
-    activation = _activation(layer, shape)
-    step.options |= activation
-    step.done = bool(activation)
+    if activation := _activation(layer, shape):
+        step.options |= activation
+        step.done = True
     return step
 
 

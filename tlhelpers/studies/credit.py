@@ -1,8 +1,7 @@
 """Credit scoring: one segment of a portfolio teaches another, by a network pre-trained on tables.
 
-A table becomes float32 rows in one way (`preparation`), fitted on the source segment alone. The rest is the
-book's usual engine: a Keras network whose hidden layers are a prefix, frozen or trained on. Explained in the
-chapter "Score credit".
+A table becomes float32 rows in one way (`preparation`), fitted on the source segment alone. A Keras network's
+hidden layers are a prefix, frozen or trained on. Explained in the chapter "Score credit".
 """
 
 import dataclasses
@@ -84,27 +83,18 @@ RATES = {
 INVERSE_PENALTIES = (0.0001, 0.001, 0.01, 0.1, 1.0)
 LEAVES, LEAF_ROWS, TREES = (4, 15), (5, 20, 80), (30, 100)
 """For gradient boosting: leaves in a tree at most, rows in a leaf at least, trees; validation chooses."""
-STEPS = 20
-"""Steps in an epoch at least, or fifty rows would be a look at two batches."""
-PATIENCE = 5
+STOPPING: dict[str, Any] = {"monitor": "val_loss", "steps": 20, "patience": 5}
+"""How a network stops, for `skeleton.fit_few`."""
 
 Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
 class Columns:
-    """What a credit table holds.
+    """What a credit table holds: the names of its columns.
 
-    Attributes
-    ----------
-    numbers
-        Amounts: any finite number; missing ones become the median of the rows fitted on.
-    categories
-        Codes or words; one that is missing, or was not seen when fitting, counts as a rare one.
-    label
-        0 for repaid, 1 for default.
-    kept_back
-        Columns that no model sees, such as protected attributes; needed to look at groups.
+    `numbers` are amounts, any finite number; `categories` are codes or words; the `label` is 0 for repaid, 1
+    for default. No model sees what is `kept_back`, such as protected attributes; `groups` are made of it.
     """
 
     numbers: tuple[str, ...]
@@ -144,36 +134,29 @@ class Segments:
 
 
 def check_table(table: pd.DataFrame, columns: Columns, *, labelled: bool = False) -> pd.DataFrame:
-    """Make sure that a table, with its label if need be, is what `columns` says; bring it into one form.
+    """Check that a table, with its label if need be, is what `columns` says; bring it into one form.
 
-    Gives the numbers as float64 and the categories as text (a whole number as such: ``"2"``, also where
-    missing values made a column of whole numbers one of floats). Missing values are NaN, and a warning says
-    how many there are. Raises TypeError where a column of numbers holds something else, ValueError where a
-    column is missing or there twice, a number is infinite, a whole column is missing values, a label is not
-    0 or 1, or there is no row.
-
-    Examples
-    --------
-    >>> columns = Columns(("amount",), ("state",), "default")
-    >>> check_table(pd.DataFrame({"amount": [5, 7], "state": [0.0, 2.0]}), columns).state.tolist()
-    ['0', '2']
-    >>> check_table(pd.DataFrame({"amount": [5, 7]}), columns)
-    Traceback (most recent call last):
-        ...
-    ValueError: table: expected the column 'state', got no such column. ...
+    Gives the numbers as float64 and the categories as text (``"2"`` for 2 and for 2.0, which missing values
+    make of it). Missing values are NaN, and a warning counts them. Raises TypeError where a column of numbers
+    holds something else, ValueError where a column is missing or there twice, a number is infinite, a whole
+    column is missing values, a label is not 0 or 1, or there is no row.
     """
     if not isinstance(table, pd.DataFrame):
         raise TypeError(
             f"table: expected a pandas.DataFrame, got {type(table).__name__}. Read it with pandas.read_csv."
         )
-    wanted = [*columns.numbers, *columns.categories, *([columns.label] if labelled else [])]
-    for name in wanted:
-        there = int((table.columns == name).sum())
+    for name in (*columns.numbers, *columns.categories, *[columns.label] * labelled):
+        there = list(table.columns).count(name)
         if there != 1:
-            got = "no such column" if there == 0 else f"{there} of them"
+            got = f"{there} of them" if there else "no such column"
+            # A file whose columns are parted by something else is read as one column.
+            one = len(table.columns) == 1 and not there
+            advice = (
+                f", or read the file with sep, since its one column is {table.columns[0]!r}" if one else ""
+            )
             raise ValueError(
                 f"table: expected the column {name!r}, got {got}. Name the columns of your table in "
-                "studies.credit.Columns(...), or rename them."
+                f"studies.credit.Columns(...), or rename them{advice}."
             )
     if table.empty:
         raise ValueError("table: expected at least one row, got none. Check what was selected.")
@@ -183,8 +166,8 @@ def check_table(table: pd.DataFrame, columns: Columns, *, labelled: bool = False
         index=table.index,
     )
     missing = checked.isna().sum()
-    empty = [name for name, count in missing.items() if count == len(checked) and len(checked) > 1]
-    if empty:
+    empty = missing.index[missing == len(checked)]
+    if len(empty) and len(checked) > 1:
         raise ValueError(f"column {empty[0]!r}: expected some values, got missing ones alone. Leave it out.")
     if missing.any():
         named = ", ".join(f"{name} ({count})" for name, count in missing[missing > 0].items())
@@ -195,10 +178,10 @@ def check_table(table: pd.DataFrame, columns: Columns, *, labelled: bool = False
         )
     if labelled:
         label = table[columns.label]
-        if not label.isin([0, 1]).all():
-            wrong = label[~label.isin([0, 1])].iloc[0]
+        wrong = label[~label.isin([0, 1])]
+        if len(wrong):
             raise ValueError(
-                f"column {columns.label!r}: expected 0 (repaid) or 1 (default), got {wrong!r}. "
+                f"column {columns.label!r}: expected 0 (repaid) or 1 (default), got {wrong.iloc[0]!r}. "
                 "Map yours to them."
             )
         checked[columns.label] = label.astype("int64")
@@ -210,7 +193,8 @@ def _numbers(column: "pd.Series[Any]") -> "pd.Series[float]":
         example = next((value for value in column if not isinstance(value, (int, float))), column.iloc[0])
         raise TypeError(
             f"column {column.name!r}: expected numbers, got {column.dtype} (as {example!r}). Turn it into "
-            "numbers with pandas.to_numeric, or name it among the categories."
+            "numbers with pandas.to_numeric (decimal commas: pandas.read_csv with decimal=','), or name it "
+            "among the categories."
         )
     values = column.astype("float64")
     if np.isinf(values).any():
@@ -221,26 +205,22 @@ def _numbers(column: "pd.Series[Any]") -> "pd.Series[float]":
 
 
 def _categories(column: "pd.Series[Any]") -> "pd.Series[Any]":
-    if pd.api.types.is_float_dtype(column) and (column.dropna() % 1 == 0).all():
-        column = column.astype("Int64")
-    return column.astype(object).map(str, na_action="ignore").astype(object).where(column.notna(), np.nan)
+    def word(value: object) -> str:
+        """The same for a code however its column is kept, and whatever stands in other rows."""
+        whole = isinstance(value, float | np.floating) and float(value).is_integer()
+        return str(int(value)) if whole else str(value)  # type: ignore[call-overload]
+
+    return column.astype(object).map(word, na_action="ignore").astype(object).where(column.notna(), np.nan)
 
 
 def preparation(columns: Columns) -> Pipeline:
     """What turns a table into a network's input; fit it on the source's training rows, and keep it.
 
-    The table is checked by `check_table`. Each number becomes its rank among the rows fitted on, spread like
-    a normal distribution: amounts of money are too skewed to be used as they are. Each category becomes a
-    column of zeros and ones; categories with fewer than 50 rows share one, "rare", which stands for unseen
-    and missing ones as well. Where fitting met no rare one, those are all zeros. ``transform`` gives float32
-    (n, width).
-
-    Examples
-    --------
-    >>> columns = Columns(("amount",), ("state",), "default")
-    >>> table = pd.DataFrame({"amount": range(200), "state": [0, 1] * 100})
-    >>> preparation(columns).fit(table).transform(table).shape
-    (200, 3)
+    The table is checked by `check_table`. Each number (the median, where one is missing) becomes its rank
+    among the rows fitted on, spread like a normal distribution: amounts of money are too skewed to be used as
+    they are. Each category becomes a column of zeros and ones; categories with fewer than 50 rows share one,
+    "rare", which stands for unseen and missing ones as well. Where fitting met no rare one, those are all
+    zeros. ``transform`` gives float32 (n, width).
     """
     numbers = make_pipeline(
         SimpleImputer(strategy="median"),
@@ -263,16 +243,8 @@ def segments(
 ) -> Segments:
     """Split two segments of a portfolio once, by chance, with the same share of defaults in all parts.
 
-    `source` and `target` are labelled tables that share no index label. Of the target so many rows are kept
-    aside for validation and test; of the source a fifth. Raises what `check_table` does, and ValueError if
-    the two share a client.
-
-    Examples
-    --------
-    >>> pocket = Edition("pocket", "digits", "mobilenet_v2_glyphs", "an example")
-    >>> data = load_segments(pocket)
-    >>> len(segments(data.source, data.train, data.columns, validation=20, test=30).test)
-    30
+    `source` and `target` are labelled tables. Of the target so many rows are kept aside for validation and
+    test, of the source a fifth. Raises what `check_table` does, and ValueError if an index label is in both.
     """
     for table in (source, target):
         check_table(table, columns, labelled=True)
@@ -297,15 +269,8 @@ def load_segments(edition: Edition) -> Segments:
     scikit-learn's breast cancer table take the clients' place, in two segments by smoothness; sex and age are
     made up. That is for a smoke test, and says nothing on credit.
 
-    Notes
-    -----
-    Source: Yeh and Lien, *The comparisons of data mining techniques for the predictive accuracy of
-    probability of default of credit card clients*, 2009.
-
-    Examples
-    --------
-    >>> load_segments(Edition("pocket", "digits", "mobilenet_v2_glyphs", "an example")).test.shape
-    (90, 14)
+    Source of the data: Yeh and Lien, *The comparisons of data mining techniques for the predictive accuracy
+    of probability of default of credit card clients*, 2009.
     """
     return _clients() if edition.name == "full" else _stand_in()
 
@@ -323,13 +288,11 @@ def _stand_in() -> Segments:
     from sklearn.datasets import load_breast_cancer
 
     cancer = load_breast_cancer(as_frame=True)
-    names = tuple(str(name) for name in cancer.feature_names if name.startswith("mean"))
-    table = cancer.data[list(names)].assign(default=1 - cancer.target)
-    rough = pd.qcut(table["mean texture"], 3, labels=False)
-    row = np.arange(len(table))
-    table = table.assign(texture=rough, SEX=1 + row % 2, AGE=21 + row % 50)
+    means = cancer.data.filter(regex="^mean ")
+    rough, row = pd.qcut(means["mean texture"], 3, labels=False), np.arange(len(means))
+    table = means.assign(default=1 - cancer.target, texture=rough, SEX=1 + row % 2, AGE=21 + row % 50)
     smooth = table["mean smoothness"] < table["mean smoothness"].median()
-    columns = Columns(names, ("texture",), "default", ("SEX", "AGE"))
+    columns = Columns(tuple(means), ("texture",), "default", ("SEX", "AGE"))
     parts = segments(table[smooth], table[~smooth], columns, validation=60, test=90)
     # A smoke test, not a measurement: a few epochs will do.
     return dataclasses.replace(parts, licence="CC BY 4.0", origin="scikit-learn", epochs=5)
@@ -342,12 +305,6 @@ def network(width: int, *, seed: int = 0) -> keras.Model:
     """A small network for prepared rows, float32 (n, width): the probability of default, (n, 1).
 
     Two hidden layers, dropout, and a head of one number; not compiled. The seed is for weights and dropout.
-
-    Examples
-    --------
-    >>> import tlhelpers as tl
-    >>> tl.cut_points(network(55))
-    ['hidden_1', 'hidden_2', 'dropout']
     """
     keras.utils.set_random_seed(seed)
     inputs = keras.Input((width,))
@@ -361,15 +318,10 @@ def network(width: int, *, seed: int = 0) -> keras.Model:
 class Fitted:
     """A scoring model, and how it was chosen.
 
-    Attributes
-    ----------
-    predict
-        Takes a table; gives the probability of default, float (n,).
-    validation, choice
-        Area under the ROC curve on the target's validation rows, and the settings that it chose.
-    cpu_seconds
-        From labelled rows to the model, all settings tried, on all cores together. Pre-training, which is
-        paid once, and building Keras' graph are left out.
+    `predict` takes a table and gives the probability of default, float (n,). `validation` is the area under
+    the ROC curve on the target's validation rows, `choice` what it chose. `cpu_seconds` are those of all
+    cores, from labelled rows to the model, all settings tried; pre-training, which is paid once, and building
+    Keras' graph are left out.
     """
 
     predict: Callable[[pd.DataFrame], Array]
@@ -381,15 +333,14 @@ class Fitted:
 def fit(data: Segments, method: str, labels: int, *, seed: int = 0) -> Fitted:
     """Fit one of `METHODS` to so many labelled rows of the target, drawn with its share of defaults.
 
-    All get the same rows, prepared in the same way; all choose their settings by the area under the ROC
-    curve on the same validation rows. The seed is for the draw, the random weights (of pre-training, too)
-    and the order of the batches.
+    All get the same rows, prepared in the same way, and choose their settings by the area under the ROC curve
+    on the same validation rows. The seed is for the draw, the random weights (of pre-training, too) and the
+    order of the batches.
 
-    "frozen": the pre-trained network's hidden layers as they are, its last layer fitted anew (a logistic
-    regression). "fine-tuned": all its layers trained on. "source only": used as it is. "pooled": the network
-    trained on source and target rows together. "from scratch": the network trained on the target alone.
-    "logistic regression": on the prepared columns. "gradient boosting": on the same; "gradient boosting,
-    pooled": on source and target rows.
+    The pre-trained network: "frozen", its last layer fitted anew (a logistic regression); "fine-tuned", all
+    layers trained on; "source only", as it is. A network trained from random weights: "from scratch" on the
+    target alone, "pooled" on source and target rows together. On the prepared columns themselves: "logistic
+    regression", "gradient boosting", and on source and target rows together "gradient boosting, pooled".
 
     Examples
     --------
@@ -402,14 +353,11 @@ def fit(data: Segments, method: str, labels: int, *, seed: int = 0) -> Fitted:
         raise unknown_name("method", method, METHODS)
     if not 10 <= labels <= len(data.train):
         raise ValueError(f"labels: expected 10 to {len(data.train)} rows of the target, got {labels}.")
-    label = data.columns.label
-    few = data.train.iloc[in_proportion(data.train[label].to_numpy(), labels, seed=seed)]
-    prepared = _prepared(data)
-    x, y = prepared.transform(few), few[label].to_numpy()
-    held = prepared.transform(data.validation), data.validation[label].to_numpy()
+    few = data.train.iloc[in_proportion(data.train[data.columns.label].to_numpy(), labels, seed=seed)]
+    (x, y), held = _rows(data, few), _rows(data, data.validation)
     if method in POOLED:
-        x = np.concatenate([prepared.transform(data.source), x])
-        y = np.concatenate([data.source[label].to_numpy(), y])
+        source_x, source_y = _rows(data, data.source)
+        x, y = np.concatenate([source_x, x]), np.concatenate([source_y, y])
     if method in TRANSFER:
         pretrained = _pretrained(data, seed)  # before the clock starts
     began = time.process_time()
@@ -427,10 +375,11 @@ def fit(data: Segments, method: str, labels: int, *, seed: int = 0) -> Fitted:
         score = _network_score(model)
     seconds = round(time.process_time() - began, 1)
     validation = float(roc_auc_score(held[1], score(held[0])))
-    return Fitted(lambda table: score(prepared.transform(table)), validation, choice, seconds)
+    return Fitted(lambda table: score(_prepared(data).transform(table)), validation, choice, seconds)
 
 
 Held = tuple[Array, Array]
+"""Prepared rows and their labels."""
 Score = Callable[[Array], Array]
 
 
@@ -439,14 +388,16 @@ def _prepared(data: Segments) -> Pipeline:
     return preparation(data.columns).fit(data.source)
 
 
+def _rows(data: Segments, part: pd.DataFrame) -> Held:
+    return _prepared(data).transform(part), part[data.columns.label].to_numpy()
+
+
 @functools.cache
 def _pretrained(data: Segments, seed: int) -> keras.Model:
     """The network after the source segment; never trained further itself."""
-    prepared, label = _prepared(data), data.columns.label
-    x, held_x = (prepared.transform(part) for part in (data.source, data.source_validation))
-    y, held_y = (part[label].to_numpy() for part in (data.source, data.source_validation))
+    (x, y), held = _rows(data, data.source), _rows(data, data.source_validation)
     start = network(x.shape[1], seed=seed)
-    return _trained(start, x, y, (held_x, held_y), rates=RATES["source"], epochs=data.epochs, seed=seed)[0]
+    return _trained(start, x, y, held, rates=RATES["source"], epochs=data.epochs, seed=seed)[0]
 
 
 @functools.cache
@@ -463,22 +414,13 @@ def _trained(
     start: keras.Model, x: Array, y: Array, held: Held, *, rates: tuple[float, ...], epochs: int, seed: int
 ) -> tuple[keras.Model, str]:
     """Train from these weights with each rate; stop by the validation loss, choose by the AUC."""
-    model = _workbench(x.shape[1])
+    model, batch = _workbench(x.shape[1]), 32 if len(x) < 10_000 else 256
     scores, kept = {}, {}
     for rate in rates:
         keras.utils.set_random_seed(seed)
         forget(model, start.get_weights(), rate=rate, seed=seed)
         losses = fit_few(
-            model,
-            x,
-            y,
-            held,
-            monitor="val_loss",
-            batch_size=32 if len(x) < 10_000 else 256,
-            steps=STEPS,
-            patience=PATIENCE,
-            epochs=epochs,
-            validation_batch_size=len(held[0]),
+            model, x, y, held, batch_size=batch, epochs=epochs, validation_batch_size=len(held[0]), **STOPPING
         )
         scores[rate] = float(roc_auc_score(held[1], _network_score(model)(held[0])))
         kept[rate] = f"rate {rate:g}, epoch {int(np.argmin(losses)) + 1}", model.get_weights()
@@ -577,9 +519,9 @@ def _decisions(labels: npt.ArrayLike, flagged: npt.ArrayLike, by: Any) -> tuple[
 def cost(labels: npt.ArrayLike, flagged: npt.ArrayLike, *, miss: float = 5.0, alarm: float = 1.0) -> float:
     """What wrong decisions cost, on average over the clients.
 
-    `labels` are 1 for a default, `flagged` says whether the client was declined. A miss is a default that was
-    not flagged, a false alarm a client declined who would have paid. The default, five to one, is the cost
-    matrix that comes with the German credit data.
+    `labels` are 1 for a default, `flagged` says who was declined. A miss is a default that was not flagged, a
+    false alarm a client declined who would have paid. Five to one is the cost matrix that comes with the
+    German credit data.
 
     Examples
     --------
@@ -597,8 +539,8 @@ def groups(labels: npt.ArrayLike, flagged: npt.ArrayLike, by: "pd.Series[Any]") 
 
     Gives a row for each group: ``clients``, ``defaults`` (share), ``flagged`` (share declined) and
     ``sensitivity`` (share of the defaults that were flagged, NaN if there is none), the last two with
-    ``_low`` and ``_high``, their 95% bootstrap intervals. To compare two groups is no test of fairness:
-    which measure matters is a decision about the use.
+    ``_low`` and ``_high``, their 95% bootstrap intervals. This is no test of fairness: which measure matters
+    is a decision about the use.
 
     Examples
     --------
