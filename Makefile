@@ -4,9 +4,11 @@
 VENV ?= .venv
 # Where a run puts its copy of the chapters and its book. Another OUT is another run.
 OUT ?= out
-# Chapters are executed one after the other, because pages show seconds.
-# NB_WORKERS=2 is quicker on a machine with memory to spare.
+# How many chapters are executed side by side; 2 is quicker on a machine with memory to spare.
+# Those that compare seconds are executed afterwards, alone.
 NB_WORKERS ?= 0
+CHAPTERS := $(wildcard book/mnist/*.ipynb) $(filter-out book/mnist/%,$(wildcard book/*/*.ipynb))
+TIMED := $(shell grep -lE 'perf_counter|process_time' book/*/*.ipynb)
 # Unit tests share nothing, so as many run side by side.
 UNIT_WORKERS ?= 2
 # What unit tests measure of themselves; COV= for none, which is quicker on Python 3.11.
@@ -15,6 +17,7 @@ PORT ?= 8000
 
 PY := $(VENV)/bin/python
 STAMPS := $(VENV)/.stamps
+NBMAKE := $(PY) -m pytest --nbmake --overwrite -p no:cacheprovider --durations=0
 
 # An exported PYTHONDONTWRITEBYTECODE makes each import of TensorFlow three times slower.
 unexport PYTHONDONTWRITEBYTECODE
@@ -49,7 +52,8 @@ unit: env ## unit tests, doctests and notebook checks (no chapter is executed)
 
 execute: env ## execute a copy of every chapter, in out/src; the tree stays clean
 	$(PY) -m tools.book.build copy --out $(OUT)
-	$(PY) -m pytest --nbmake --overwrite -p no:cacheprovider -n $(NB_WORKERS) --durations=0 $(OUT)/src/book
+	$(NBMAKE) -n $(NB_WORKERS) --dist worksteal $(patsubst %,$(OUT)/src/%,$(filter-out $(TIMED),$(CHAPTERS)))
+	$(NBMAKE) -n 0 $(patsubst %,$(OUT)/src/%,$(TIMED))
 
 build: env ## build the book from the chapters that were executed last
 	$(PY) -m tools.book.build build --out $(OUT)

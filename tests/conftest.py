@@ -1,7 +1,5 @@
 """What every test runs under: no network, no data folder, a cache of its own, no window for figures."""
 
-from __future__ import annotations
-
 import errno
 import os
 import shutil

@@ -1,7 +1,5 @@
 """The three wings keep apart; the core stays small, and its functions are told as the project tells them."""
 
-from __future__ import annotations
-
 import ast
 import importlib
 import inspect
@@ -56,11 +54,8 @@ def imports(name: str) -> set[str]:
 
 def _module(name: str) -> str:
     """The module or wing that a dotted name lies in; nothing for the public face's own names."""
-    parts = name.split(".")
-    for length in range(len(parts), 0, -1):
-        if (known := ".".join(parts[:length])) in MODULES or known in WINGS:
-            return known
-    return ""
+    known = (each for each in (*MODULES, *WINGS) if f"{name}.".startswith(f"{each}."))
+    return max(known, key=len, default="")
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -113,7 +108,7 @@ def test_the_core_has_few_public_names() -> None:
 
 @pytest.mark.parametrize("name", ["", *WINGS, *[name for name in MODULES if name != "studies.__main__"]])
 def test_every_public_name_exists(name: str) -> None:
-    module = importlib.import_module(".".join(["tlhelpers", *([name] if name else [])]))
+    module = importlib.import_module(f"tlhelpers.{name}".rstrip("."))
     missing = [each for each in getattr(module, "__all__", []) if not hasattr(module, each)]
     assert missing == []
 

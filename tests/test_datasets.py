@@ -1,7 +1,5 @@
 """Splits are disjoint and complete, and hold what their sources hold."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np
@@ -9,11 +7,17 @@ import pytest
 from sklearn.datasets import load_digits
 
 from tlhelpers import _formats, datasets, downloads
-from tlhelpers.datasets import load_dataset, overlap
+from tlhelpers.datasets import Split, load_dataset, overlap
+
+IMAGES, LABELS, INDICES = np.zeros((2, 3, 3), np.uint8), np.zeros(2, np.int64), np.arange(2)
 
 
 def splits(data):
     return [data.train, data.validation, data.test]
+
+
+def same(split, *arrays):
+    return all(map(np.array_equal, (split.images, split.labels, split.indices), arrays))
 
 
 @pytest.fixture(scope="module")
@@ -54,17 +58,16 @@ def test_mnist_is_split_in_order(stand_in):
     arrays |= {"y_train": numbers[:60_000] % 10, "y_test": numbers[60_000:] % 7}
     stand_in("mnist", "mnist.npz", arrays)
     mnist = load_dataset("mnist")
-    for split, start, stop in zip(splits(mnist), (0, 48_000, 60_000), (48_000, 60_000, 70_000), strict=True):
-        assert np.array_equal(split.images, images[start:stop])
-        assert np.array_equal(split.indices, numbers[start:stop])
-        assert np.array_equal(split.labels, split.indices % (7 if start == 60_000 else 10))
+    labels = np.concatenate([arrays["y_train"], arrays["y_test"]])
+    parts = slice(48_000), slice(48_000, 60_000), slice(60_000, None)
+    for split, part in zip(splits(mnist), parts, strict=True):
+        assert same(split, images[part], labels[part], numbers[part])
     assert mnist.class_names == tuple("0123456789")
 
 
 def test_a_limit_keeps_the_first_of_each_split(digits):
-    for first, all_of_it in zip(splits(load_dataset("digits", limit=7)), splits(digits), strict=True):
-        assert np.array_equal(first.images, all_of_it.images[:7])
-        assert np.array_equal(first.indices, all_of_it.indices[:7])
+    for first, whole in zip(splits(load_dataset("digits", limit=7)), splits(digits), strict=True):
+        assert same(first, whole.images[:7], whole.labels[:7], whole.indices[:7])
     assert len(load_dataset("digits", limit=20_000).test) == len(digits.test)
 
 
@@ -82,36 +85,35 @@ def test_what_can_not_be_loaded(name, limit, error, message):
         load_dataset(name, limit=limit)
 
 
-def test_a_split_can_not_be_written_to_and_leaves_its_makers_arrays_alone(digits):
-    for array in (digits.train.images, digits.train.labels, digits.train.indices):
+def test_a_split_can_not_be_written_to_and_leaves_its_makers_arrays_alone():
+    split = Split(images := IMAGES.copy(), LABELS, INDICES)
+    for array in (split.images, split.labels, split.indices):
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 1
-    images = np.zeros((2, 3, 3), np.uint8)
-    datasets.Split(images, np.zeros(2, np.int64), np.arange(2))
     images[0] = 1
 
 
-def test_a_split_checks_what_it_is_made_of():
-    images, labels, indices = np.zeros((2, 3, 3), np.uint8), np.zeros(2, np.int64), np.arange(2)
-    assert datasets.Split(np.zeros((2, 4, 5, 3), np.uint8), labels, indices).images.shape == (2, 4, 5, 3)
-    with pytest.raises(ValueError, match=r"indices: expected shape \(2,\), got \(1,\)"):
-        datasets.Split(images, labels, indices[:1])
-    with pytest.raises(ValueError, match=r"\(n, height, width, 3\), got \(2, 3, 3, 1\)\. Drop the last axis"):
-        datasets.Split(images[..., None], labels, indices)
-    with pytest.raises(ValueError, match="expected uint8 values"):
-        datasets.Split(np.zeros((2, 3, 3, 3)), labels, indices)
+@pytest.mark.parametrize(
+    ("images", "indices", "message"),
+    [
+        (IMAGES, INDICES[:1], r"indices: expected shape \(2,\), got \(1,\)"),
+        (IMAGES[..., None], INDICES, r"\(n, height, width, 3\), got \(2, 3, 3, 1\)\. Drop the last axis"),
+        (IMAGES / 1, INDICES, "expected uint8 values"),
+    ],
+)
+def test_a_split_checks_what_it_is_made_of(images, indices, message):
+    with pytest.raises(ValueError, match=message):
+        Split(images, LABELS, indices)
 
 
 def test_take_by_positions_and_by_mask(digits):
     test = digits.test
     for rows in (np.array([4, 1]), test.labels == 3):
-        taken = test.take(rows)
-        for name in ("images", "labels", "indices"):
-            assert np.array_equal(getattr(taken, name), getattr(test, name)[rows])
+        assert same(test.take(rows), test.images[rows], test.labels[rows], test.indices[rows])
 
 
 def test_a_data_set_checks_what_it_is_made_of(digits):
-    other = datasets.Split(np.zeros((2, 8, 8, 3), np.uint8), np.zeros(2, np.int64), np.arange(2))
+    other = Split(np.zeros((2, 8, 8, 3), np.uint8), LABELS, INDICES)
     with pytest.raises(ValueError, match=r"images: expected one shape in all splits, got .*\(8, 8, 3\)"):
         dataclasses.replace(digits, test=other)
     with pytest.raises(ValueError, match="labels: expected 0 to 8, got 0 to 9"):
@@ -126,18 +128,17 @@ def test_overlap_counts_pictures_and_indices():
     assert overlap(images[:3], images[3:]) == 0
     assert overlap(images[:3], images[2:]) == 1
     assert overlap(images[[0, 0, 1]], images[[1, 0, 0]]) == 2
-    first = datasets.Split(images[:3], np.zeros(3, int), np.arange(3))
-    second = datasets.Split(images[1:4], np.zeros(3, int), np.arange(3) + 10)
+    first = Split(images[:3], np.zeros(3, int), np.arange(3))
+    second = Split(images[1:4], np.zeros(3, int), np.arange(3) + 10)
     assert overlap(first, second) == 2
     assert overlap(first.indices, second.indices) == 0
     assert overlap([1, 2, 2, 3], [2, 3, 4]) == 2
 
 
-def test_overlap_of_things_that_can_not_be_compared():
-    images = np.zeros((2, 3, 3), np.uint8)
-    for other in (np.arange(2), images[:, :2], images.astype(float)):
-        with pytest.raises(ValueError, match="expected two of a kind"):
-            overlap(images, other)
+@pytest.mark.parametrize("other", [INDICES, IMAGES[:, :2], IMAGES / 1], ids=["indices", "size", "type"])
+def test_overlap_of_things_that_can_not_be_compared(other):
+    with pytest.raises(ValueError, match="expected two of a kind"):
+        overlap(IMAGES, other)
 
 
 # -- the full edition's, from files that stand in for theirs ------------------------------------
@@ -162,13 +163,8 @@ def test_flowers_go_by_folder_in_proportion(stand_in, monkeypatch):
     assert flowers.test.indices[:5].tolist() == [403, 621, 555, 776, 79]
     authors = np.array([row["author"] for row in rows])
     shared = np.isin(authors[flowers.test.indices], authors[flowers.train.indices]).sum()
-    for words in (
-        "colour images of 160 by",
-        "20.0% each",
-        "Read here: flower_photos",
-        f"; {shared} of the 200",
-    ):
-        assert words in flowers.card
+    words = ("colour images of 160 by", "20.0% each", "Read here: flower_photos", f"; {shared} of the 200")
+    assert [each for each in words if each not in flowers.card] == []
 
 
 def test_pneumonia_takes_the_order_of_its_reader(stand_in):
@@ -179,12 +175,10 @@ def test_pneumonia_takes_the_order_of_its_reader(stand_in):
     stand_in("pneumonia_parts", "pneumoniamnist.npz", parts)
     xrays = load_dataset("pneumonia")
     for split, cut in zip(splits(xrays), cuts.values(), strict=True):
-        assert np.array_equal(split.images, images[cut])
-        assert np.array_equal(split.labels, labels[cut])
-        assert split.indices.tolist() == list(range(6))[cut]
+        assert same(split, images[cut], labels[cut], np.arange(6)[cut])
     shares = "train normal 33.3%, pneumonia 66.7%"
-    for words in ("grey images of 2 by 2", "3 train, 2 validation, 1 test", shares, "CC BY 4.0", "MedMNIST"):
-        assert words in xrays.card
+    words = ("grey images of 2 by 2", "3 train, 2 validation, 1 test", shares, "CC BY 4.0", "MedMNIST")
+    assert [each for each in words if each not in xrays.card] == []
 
 
 # -- the real ones: images of the first class, and what is in them twice -------------------------

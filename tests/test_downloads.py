@@ -1,7 +1,5 @@
 """Bytes by official name: what is verified, where it is looked for, and every way a download can fail."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import hashlib

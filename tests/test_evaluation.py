@@ -45,17 +45,13 @@ def test_worked_by_hand() -> None:
     assert owl["recall"] == 0
 
 
-def test_interval_is_wilson(many: Any) -> None:
-    result = evaluation.evaluate(*many, TEN)
-    n, p, z = 500, result.accuracy, 1.959964
+def test_interval_and_calibration_against_plain_formulas(many: Any) -> None:
+    labels, chances = many
+    result = evaluation.evaluate(labels, chances, TEN)
+    n, p, z = 500, result.accuracy, 1.959964  # Wilson's interval
     middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
     assert result.interval == pytest.approx((middle - half, middle + half), abs=1e-6)
-
-
-def test_calibration_against_a_plain_loop(many: Any) -> None:
-    labels, chances = many
-    result = evaluation.evaluate(labels, chances, TEN)
     confidence, right = chances.max(axis=1), chances.argmax(axis=1) == labels
     expected = 0.0
     for i in range(15):
@@ -72,6 +68,8 @@ def test_bins_include_their_upper_edge_and_may_be_empty() -> None:
     assert result.reliability["count"].tolist() == [0, 1, 0, 1]
     assert result.reliability["confidence"].dropna().tolist() == [0.5, 1.0]
     assert result.calibration_error == pytest.approx(0.25)
+    with pytest.raises(ValueError, match="bins: expected 1 or more, got 0"):
+        evaluation.evaluate(LABELS, CHANCES, NAMES, bins=0)
 
 
 def test_a_class_without_images_keeps_its_place_and_certain_and_wrong_costs_a_finite_loss() -> None:
@@ -112,13 +110,6 @@ def test_bad_input_gets_one_clear_error(labels: Any, chances: Any, names: Any, w
             call(labels, chances, class_names=names)
 
 
-def test_numbers_below_one() -> None:
-    with pytest.raises(ValueError, match="bins: expected 1 or more, got 0"):
-        evaluation.evaluate(LABELS, CHANCES, NAMES, bins=0)
-    with pytest.raises(ValueError, match="k: expected 1 or more, got 0"):
-        evaluation.confident_mistakes(LABELS, CHANCES, k=0)
-
-
 def test_mistakes_most_confident_first_and_equal_ones_in_the_order_of_the_images() -> None:
     table = evaluation.confident_mistakes(LABELS, CHANCES)
     assert table[["index", "true", "predicted"]].to_numpy().tolist() == [[2, 1, 0], [3, 2, 0]]
@@ -128,6 +119,8 @@ def test_mistakes_most_confident_first_and_equal_ones_in_the_order_of_the_images
     chances = np.tile([[0.9, 0.1], [0.8, 0.2]], (100, 1))
     equal = evaluation.confident_mistakes(np.ones(200, dtype=int), chances, k=200)
     assert equal["index"].tolist() == [*range(0, 200, 2), *range(1, 200, 2)]
+    with pytest.raises(ValueError, match="k: expected 1 or more, got 0"):
+        evaluation.confident_mistakes(LABELS, CHANCES, k=0)
 
 
 def test_history_of_two_phases() -> None:
@@ -147,7 +140,7 @@ def test_history_refuses_what_fit_did_not_return() -> None:
     for recorded, message in (
         ({"accuracy": [1], "loss": [0]}, "expected .*val_loss of one epoch or more, got accuracy, loss"),
         ({name: [] for name in HISTORY}, "of 0. Compile"),
-        (HISTORY, "seconds: expected 2, one for each epoch, got 1"),
+        (HISTORY, "seconds: expected 2, one an epoch, got 1"),
     ):
         with pytest.raises(ValueError, match=message):
             evaluation.history_table(SimpleNamespace(history=recorded), phase="frozen", seconds=[1.0])
@@ -202,9 +195,8 @@ def test_linear_probe_refuses() -> None:
 def test_the_interval_of_a_mean_is_the_textbook_one() -> None:
     values = np.random.default_rng(0).normal(size=400)
     half = 1.96 * values.std() / 20
-    assert evaluation.bootstrap_interval(np.mean, values) == pytest.approx(
-        (values.mean() - half, values.mean() + half), abs=0.02
-    )
+    textbook = values.mean() - half, values.mean() + half
+    assert evaluation.bootstrap_interval(np.mean, values) == pytest.approx(textbook, abs=0.02)
 
 
 def test_arrays_are_resampled_together_and_undefined_draws_are_left_out() -> None:

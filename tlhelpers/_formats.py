@@ -64,9 +64,7 @@ def pneumonia_parts(path: Path) -> dict[str, tuple[Bytes, Bytes]]:
 def _arrays(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, Bytes]:
     """Arrays of bytes out of an .npz file."""
     with zipfile.ZipFile(path) as archive:
-        unpacked = sum(member.file_size for member in archive.infolist())
-    if unpacked > (most := 2 * sum(int(np.prod(shape)) + 1024 for shape in shapes.values())):
-        raise ValueError(f"expected at most {most:,} bytes of arrays, got {unpacked:,}")
+        _check_size(archive, most=2 * sum(int(np.prod(shape)) + 1024 for shape in shapes.values()))
     with np.load(path, allow_pickle=False) as file:
         if missing := sorted(set(shapes) - set(file.files)):
             raise ValueError(f"expected the arrays {', '.join(shapes)}, got none named {missing[0]}")
@@ -75,6 +73,11 @@ def _arrays(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, Bytes]:
         if array.dtype != np.uint8 or array.shape != shapes[name]:
             raise ValueError(f"{name}: expected uint8 {shapes[name]}, got {array.dtype} {array.shape}")
     return arrays
+
+
+def _check_size(archive: zipfile.ZipFile, *, most: int) -> None:
+    if (unpacked := sum(member.file_size for member in archive.infolist())) > most:
+        raise ValueError(f"expected at most {most:,} bytes in the archive, got {unpacked:,}")
 
 
 @functools.cache
@@ -90,24 +93,21 @@ def flower_rows() -> tuple[dict[str, str], ...]:
 
 def flower_photos(path: Path) -> tuple[bytes, ...]:
     """The JPEG files of `flower_rows`, in that order, out of ``flower_photos.tgz``."""
-    names = [f"flower_photos/{row['file']}" for row in flower_rows()]
-    found = dict.fromkeys(names, b"")
+    found = {f"flower_photos/{row['file']}": b"" for row in flower_rows()}
     for name, data in _files_in_tar(path, most=400_000_000):  # the real one holds 230 MB
         if name in found:
             found[name] = data
-    if missing := [name for name in names if not found[name]]:
+    if missing := [name for name, data in found.items() if not data]:
         raise ValueError(
-            f"expected {len(names):,} photos, got none called {missing[0]} ({len(missing):,} fail)"
+            f"expected {len(found):,} photos, got none called {missing[0]} ({len(missing):,} fail)"
         )
     return tuple(found.values())
 
 
 def flower_blobs(path: Path) -> tuple[str, ...]:
     """What git calls each photo: tells the original files from others of the same names."""
-    photos = flower_photos(path)
-    return tuple(
-        hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest() for data in photos
-    )
+    whole = (b"blob %d\0" % len(data) + data for data in flower_photos(path))
+    return tuple(hashlib.sha1(data, usedforsecurity=False).hexdigest() for data in whole)
 
 
 def _files_in_tar(path: Path, *, most: int) -> Iterator[tuple[str, bytes]]:
@@ -157,8 +157,7 @@ def german_table(path: Path) -> pd.DataFrame:
     _check_header(header, [*(f"Attribute{i}" for i in range(1, 21)), "class"])
     if lengths := {len(row) for row in rows} - {len(_GERMAN_COLUMNS)}:
         raise ValueError(f"expected rows of {len(_GERMAN_COLUMNS)} values, got one of {min(lengths)}")
-    in_order = [row.split(" ") for row in sorted(map(" ".join, rows))]
-    table = pd.DataFrame(in_order, columns=_GERMAN_COLUMNS)
+    table = pd.DataFrame(sorted(rows), columns=_GERMAN_COLUMNS)
     for name in table:
         if table[name].str.fullmatch(r"\d+").all():
             table[name] = table[name].astype("int64")
@@ -169,10 +168,8 @@ def german_table(path: Path) -> pd.DataFrame:
 
 def _check_header(got: list[str], expected: list[str]) -> None:
     if got != expected:
-        raise ValueError(
-            f"expected the columns {', '.join(expected[:3])}, ... ({len(expected)}), got "
-            f"{', '.join(got[:3])}, ... ({len(got)})"
-        )
+        wanted, found = (f"{', '.join(names[:3])}, ... ({len(names)})" for names in (expected, got))
+        raise ValueError(f"expected the columns {wanted}, got {found}")
 
 
 # -- sentences and words -------------------------------------------------------------------------
@@ -188,8 +185,7 @@ def labelled_sentences(path: Path) -> Lines:
     """UCI's labelled sentences: 1,000 lines, text and label parted by a tab, of each of three files."""
     names = ("amazon_cells_labelled.txt", "imdb_labelled.txt", "yelp_labelled.txt")
     with zipfile.ZipFile(path) as archive:
-        if (unpacked := sum(member.file_size for member in archive.infolist())) > 2_000_000:
-            raise ValueError(f"expected at most 2,000,000 bytes in the archive, got {unpacked:,}")
+        _check_size(archive, most=2_000_000)
         found = [(name, archive.read(name)) for name in archive.namelist()]
     return _lines(found, names, 1_000, "utf-8")
 
@@ -219,10 +215,8 @@ def word_vectors(path: Path) -> tuple[tuple[str, ...], npt.NDArray[np.float32]]:
         rows = [file.readline(10_000).decode("utf-8").split() for _ in range(WORD_VECTORS)]
     words = tuple(row[0] for row in rows if row)
     if words[:3] != ("the", ",", ".") or len(set(words)) < WORD_VECTORS:
-        raise ValueError(
-            f"expected {WORD_VECTORS:,} words, the first 'the', ',' and '.', got {len(set(words)):,}, the "
-            f"first {', '.join(map(repr, words[:3]))}"
-        )
+        got = f"{len(set(words)):,}, the first {', '.join(map(repr, words[:3]))}"
+        raise ValueError(f"expected {WORD_VECTORS:,} words, the first 'the', ',' and '.', got {got}")
     if wrong := [row[0] for row in rows if len(row) != 51]:
         raise ValueError(f"expected 50 numbers for each word, got others for {wrong[0]!r}")
     vectors = np.array([row[1:] for row in rows], np.float32)

@@ -15,39 +15,29 @@ from ._errors import unknown_name
 __all__ = ["BACKBONES", "feature_extractor", "load_backbone", "preparation", "small_convnet"]
 
 
-def _mobilenet(image_size: int, *, alpha: float, weights: str | None) -> keras.Model:
-    shape = (image_size, image_size, 3)
-    return keras.applications.MobileNetV2(
-        input_shape=shape, alpha=alpha, include_top=False, weights=weights, name="backbone"
-    )
+def _imagenet(model: keras.Model) -> None:
+    model.load_weights(str(downloads.fetch("mobilenet_v2_1.00_224_no_top.h5")))
 
 
-def _imagenet(image_size: int, pretrained: bool) -> keras.Model:
-    weights = str(downloads.fetch("mobilenet_v2_1.00_224_no_top.h5")) if pretrained else None
-    return _mobilenet(image_size, alpha=1.0, weights=weights)
-
-
-def _glyphs(image_size: int, pretrained: bool) -> keras.Model:
-    model = _mobilenet(image_size, alpha=0.35, weights=None)
-    if pretrained:
-        shipped = resources.files(__package__) / "weights" / "mobilenet_v2_glyphs.npz"
-        with shipped.open("rb") as file, np.load(file) as arrays:
-            for layer in model.layers:
-                layer.set_weights([arrays[f"{layer.name}/{w.name}"].astype("float32") for w in layer.weights])
-    return model
+def _glyphs(model: keras.Model) -> None:
+    shipped = resources.files(__package__) / "weights" / "mobilenet_v2_glyphs.npz"
+    with shipped.open("rb") as file, np.load(file) as arrays:
+        for layer in model.layers:
+            layer.set_weights([arrays[f"{layer.name}/{w.name}"].astype("float32") for w in layer.weights])
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A pre-trained network that can be had by name."""
+    """A pre-trained MobileNetV2 that can be had by name."""
 
-    make: Callable[[int, bool], keras.Model]  # takes the image size, and whether with its weights
+    alpha: float  # its width
     pixel_range: tuple[float, float]  # what it was trained on, for black and for white
+    load: Callable[[keras.Model], None]  # gives a new network the pre-trained weights
 
 
 BACKBONES = {
-    "mobilenet_v2_imagenet": Backbone(_imagenet, (-1.0, 1.0)),
-    "mobilenet_v2_glyphs": Backbone(_glyphs, (0.0, 1.0)),
+    "mobilenet_v2_imagenet": Backbone(1.0, (-1.0, 1.0), _imagenet),
+    "mobilenet_v2_glyphs": Backbone(0.35, (0.0, 1.0), _glyphs),
 }
 """By name.
 
@@ -68,8 +58,7 @@ def load_backbone(
     ----------
     name
         ``"mobilenet_v2_imagenet"`` (alpha 1.0, pre-trained on ImageNet's photos) or
-        ``"mobilenet_v2_glyphs"`` (alpha 0.35, pre-trained by this project on letters and symbols it drew;
-        ships with the library).
+        ``"mobilenet_v2_glyphs"`` (alpha 0.35, pre-trained by this project on letters and symbols it drew).
     image_size
         Height and width of the input in pixels, 32 or more.
     weights
@@ -86,10 +75,10 @@ def load_backbone(
     Raises
     ------
     LookupError, ValueError
-        If no backbone has that name, `image_size` is under 32, `weights` is neither of the two, or those
+        No backbone has that name; `image_size` is under 32; `weights` is neither of the two, or those
         loaded are not finite.
     tlhelpers.downloads.DownloadError
-        If the weights can't be had.
+        The weights can't be had.
 
     Notes
     -----
@@ -110,9 +99,13 @@ def load_backbone(
     state = random.getstate()
     random.seed(seed)
     try:
-        model = backbone.make(image_size, weights == "pretrained")
+        model = keras.applications.MobileNetV2(
+            (image_size, image_size, 3), backbone.alpha, include_top=False, weights=None, name="backbone"
+        )
     finally:
         random.setstate(state)
+    if weights == "pretrained":
+        backbone.load(model)
     for weight in model.weights:
         if not np.isfinite(keras.ops.convert_to_numpy(weight)).all():
             raise ValueError(
@@ -143,17 +136,15 @@ def preparation(
 ) -> keras.Model:
     """The layers that turn raw grey or colour images into what a backbone was trained on.
 
-    Adds the channel axis, resizes (bilinear), scales 0..255 to the backbone's pixel range, and repeats a
+    They add the channel axis, resize (bilinear), scale 0..255 to the backbone's pixel range, and repeat a
     single channel three times. As layers they travel inside the model: what is saved takes raw images.
 
     Parameters
     ----------
-    backbone
-        A name that `load_backbone` takes.
+    backbone, image_size
+        As `load_backbone` takes them.
     image_shape
         Shape of one raw image: (height, width) for grey, (height, width, 3) for colour.
-    image_size
-        Height and width of the result in pixels, 32 or more.
     pixel_range
         Values for black and for white, where they are to be others than the backbone was trained on.
 
@@ -166,7 +157,7 @@ def preparation(
     Raises
     ------
     LookupError, ValueError
-        As `load_backbone`; if `image_shape` is neither of the two, or the range is empty.
+        As `load_backbone`; `image_shape` is neither of the two; the range is empty.
 
     Notes
     -----
@@ -221,13 +212,13 @@ def small_convnet(
     Parameters
     ----------
     image_shape
-        (height, width) of a grey image or (height, width, 3) of a colour image. Each pooling halves it.
+        As `preparation` takes it. Each pooling halves height and width.
     classes
         Outputs.
     widths
         Channels of each convolution.
     seed
-        For the weights.
+        Of the weights and the dropout.
 
     Returns
     -------
@@ -288,7 +279,7 @@ def feature_extractor(
     Raises
     ------
     LookupError, ValueError
-        As `load_backbone` and `preparation`, and if the backbone has no such layer.
+        As `load_backbone` and `preparation`; the backbone has no such layer.
 
     Notes
     -----
@@ -303,11 +294,11 @@ def feature_extractor(
     """
     network = load_backbone(backbone, image_size=image_size, weights=weights, seed=seed)
     network.trainable = False
-    names = [layer.name for layer in network.layers]
+    layers = {layer.name: layer for layer in network.layers}
     for cut in cuts:
-        if cut not in names:
-            raise unknown_name("layer of the backbone", cut, names)
-    outputs = [network.get_layer(cut).output for cut in cuts]
+        if cut not in layers:
+            raise unknown_name("layer of the backbone", cut, layers)
+    outputs = [layers[cut].output for cut in cuts]
     if pool:
         outputs = [keras.layers.GlobalAveragePooling2D()(output) for output in outputs]
     inputs = keras.Input(image_shape)

@@ -86,16 +86,15 @@ class Dataset:
         """Sizes, classes (shares of up to five), source, licence and note, as Markdown for a page."""
         height, width = self.train.images.shape[1:3]
         colour = "colour" if self.train.images.ndim == 4 else "grey"
-        names = self.class_names
         splits = {"train": self.train, "validation": self.validation, "test": self.test}
-        what = f"{len(names)} classes ({', '.join(names)})"
+        what = f"{len(self.class_names)} classes ({', '.join(self.class_names)})"
         lines = [
             f"**{self.name}**: {colour} images of {height} by {width} pixels, {what}.",
             f"- Splits: {', '.join(f'{len(split):,} {name}' for name, split in splits.items())}.",
         ]
-        if len(names) <= 5:
-            shares = [f"{name} {self._shares(split)}" for name, split in splits.items()]
-            lines.append(f"- Class shares: {'; '.join(shares)}.")
+        if len(self.class_names) <= 5:
+            shares = "; ".join(f"{name} {self._shares(split)}" for name, split in splits.items())
+            lines.append(f"- Class shares: {shares}.")
         lines += [f"- Source: {self.source}.", f"- Licence: {self.licence}."]
         return "\n".join([*lines, f"- Note: {self.note}"] if self.note else lines)
 
@@ -120,8 +119,7 @@ def load_dataset(name: str, *, limit: int | None = None) -> Dataset:
         the digits. A page that shows one names its author. "pneumonia": chest X-rays of children in
         MedMNIST's splits of 4,708, 524 and 624, in an order that depends on the images alone.
     limit : int, optional
-        Keep the first ``limit`` images of each split, for a quick run; classes are then no longer in
-        exact proportion.
+        Keep the first ``limit`` images of each split, for a quick run; classes are not in exact proportion.
 
     Returns
     -------
@@ -140,7 +138,6 @@ def load_dataset(name: str, *, limit: int | None = None) -> Dataset:
     recognition; Alpaydin and Kaynak (1998), Optical recognition of handwritten digits, UCI; the
     TensorFlow team (2019), tf_flowers; Yang et al. (2023), MedMNIST v2, from the X-rays of Kermany et
     al. (2018), Identifying medical diagnoses and treatable diseases by image-based deep learning.
-
     Explained in the chapter "Prepare the data".
 
     Examples
@@ -170,8 +167,7 @@ _Loaded = tuple[npt.NDArray[np.uint8], npt.NDArray[Any], list[npt.NDArray[np.int
 
 def _mnist() -> _Loaded:
     arrays = _formats.mnist(downloads.fetch("mnist.npz"))
-    images = np.concatenate([arrays["x_train"], arrays["x_test"]])
-    labels = np.concatenate([arrays["y_train"], arrays["y_test"]])
+    images, labels = (np.concatenate([arrays[f"{x}_train"], arrays[f"{x}_test"]]) for x in "xy")
     rows = np.split(np.arange(70_000), [48_000, 60_000])
     return images, labels, rows, {"class_names": tuple("0123456789"), **_from("mnist.npz")}
 
@@ -251,8 +247,7 @@ def overlap(a: Any, b: Any) -> int:
     Parameters
     ----------
     a, b : Split or array_like
-        Two splits or two arrays of images, shape (n, ...), are compared by content; two sets of
-        indices, shape (n,), by value.
+        Splits or arrays of images, shape (n, ...), are compared by content; indices, shape (n,), by value.
 
     Returns
     -------
@@ -267,7 +262,6 @@ def overlap(a: Any, b: Any) -> int:
     Notes
     -----
     Disjoint indices mean that no image was used twice; two indices may still show the same picture.
-
     Explained in the chapter "Prepare the data".
 
     Examples

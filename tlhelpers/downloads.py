@@ -1,16 +1,14 @@
 """Bytes by official name: mirror folder, then cache, then the official address.
 
-A file is verified before its path is handed out, wherever it came from: by the digest that is known of the
-official file; else by what its mirror folder says; else by its content, which is the same in any container
-(an ``.npz`` is a zip archive, so its bytes depend on who packed it). Of a file of which nothing is known only
-the form is checked, and `describe` says so.
+A file is verified before its path is handed out, wherever it came from: by the official file's digest; else
+by what its mirror folder says; else by its content, which is the same in any container (an ``.npz`` is a zip
+archive, so its bytes depend on who packed it). Where nothing is known, only the form is checked, and
+`describe` says so.
 
 ``TLHELPERS_DATA`` names a mirror folder, which is only read: files under their official names, and at will a
 ``mirror.toml`` that has for each its ``sha256``, how its ``content`` compares with the official one
 (official, same, reordered, reduced, rebuilt), and a ``note`` for the page.
 """
-
-from __future__ import annotations
 
 import contextlib
 import functools
@@ -77,8 +75,7 @@ RESOURCES: dict[str, Resource] = {
 
 def data_folder() -> Path | None:
     """The mirror folder, which ``TLHELPERS_DATA`` names; None where it is unset or empty."""
-    value = os.environ.get("TLHELPERS_DATA", "")
-    if not value:
+    if not (value := os.environ.get("TLHELPERS_DATA")):
         return None
     folder = Path(value).expanduser().absolute()
     if not folder.is_dir():
@@ -267,12 +264,11 @@ def _download(resource: Resource, path: Path) -> None:
                 _download_from(url, resource, temporary)
                 return
             except (DownloadError, ValueError) as error:
-                failures.append(f"{url}: {error}")
+                failures.append(f"\n  {url}: {error}")
     raise DownloadError(
-        f"{resource.filename} can't be downloaded:\n  "
-        + "\n  ".join(failures)
-        + "\nTry again later, or put the file into a folder and name that folder in TLHELPERS_DATA, or set "
-        f"TLHELPERS_EDITION=pocket, which needs no network. Nothing was kept in {path.parent}."
+        f"{resource.filename} can't be downloaded:{''.join(failures)}\nTry again later, or put the file into "
+        "a folder and name that folder in TLHELPERS_DATA, or set TLHELPERS_EDITION=pocket, which needs no "
+        f"network. Nothing was kept in {path.parent}."
     )
 
 
@@ -310,9 +306,8 @@ def _download_from(url: str, resource: Resource, target: Path) -> None:
 
     def work() -> None:
         name = target.name
-        folder = pooch.create(
-            target.parent, "", registry={name: None}, urls={name: url}, retry_if_failed=RETRIES
-        )
+        files, urls = {name: None}, {name: url}
+        folder = pooch.create(target.parent, "", registry=files, urls=urls, retry_if_failed=RETRIES)
         try:
             folder.fetch(name, downloader=attempt)
         except BaseException as error:  # handed to the thread that waits

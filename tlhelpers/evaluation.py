@@ -49,8 +49,8 @@ class Evaluation:
         A row for each class; columns precision, recall, f1 (0 to 1; NaN where undefined, as is the precision
         of a class that was never predicted) and support (images of that class).
     reliability : pandas.DataFrame
-        A row for each bin of confidence; columns low, high (the bin's edges), confidence (mean of the bin),
-        accuracy, count. An empty bin has count 0 and NaN.
+        A row for each bin of confidence; columns low, high (its edges), confidence (mean), accuracy, count.
+        An empty bin has count 0 and NaN.
     calibration_error : float
         Expected calibration error, 0 to 1.
     """
@@ -84,7 +84,6 @@ def evaluate(
     Returns
     -------
     Evaluation
-        Frozen; its attributes say what each number is.
 
     Raises
     ------
@@ -105,22 +104,19 @@ def evaluate(
     >>> result = evaluation.evaluate([0, 1, 1], [[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], ["cat", "dog"])
     >>> print(f"{result.accuracy:.2f} ({result.interval[0]:.2f} to {result.interval[1]:.2f})")
     0.67 (0.21 to 0.94)
-    >>> int(result.confusion.loc["dog", "cat"])
-    1
     """
-    true, chances = _checked(labels, probabilities)
-    n, k = chances.shape
-    names = _checked_names(class_names, k)
+    true, chances, names = _checked(labels, probabilities, class_names)
     if bins < 1:
         raise ValueError(f"bins: expected 1 or more, got {bins}. Leave it out to get 15.")
 
+    n, k = chances.shape
+    numbers = np.arange(k)
     predicted, confidence = chances.argmax(axis=1), chances.max(axis=1)
     right = predicted == true
     interval = stats.binomtest(int(right.sum()), n).proportion_ci(0.95, method="wilson")
-    numbers = np.arange(k)
-    precision, recall, f1, support = precision_recall_fscore_support(
-        true, predicted, labels=numbers, zero_division=np.nan
-    )
+    confusion = pd.DataFrame(confusion_matrix(true, predicted, labels=numbers), names, names)
+    scores = precision_recall_fscore_support(true, predicted, labels=numbers, zero_division=np.nan)
+    per_class = dict(zip(("precision", "recall", "f1", "support"), scores, strict=True))
     reliability = _reliability(confidence, right, bins)
     gaps = (reliability["accuracy"] - reliability["confidence"]).abs()
     return Evaluation(
@@ -128,15 +124,8 @@ def evaluate(
         loss=float(log_loss(true, chances, labels=numbers)),
         accuracy=float(right.mean()),
         interval=(float(interval.low), float(interval.high)),
-        confusion=pd.DataFrame(
-            confusion_matrix(true, predicted, labels=numbers),
-            index=pd.Index(names, name="true"),
-            columns=pd.Index(names, name="predicted"),
-        ),
-        per_class=pd.DataFrame(
-            {"precision": precision, "recall": recall, "f1": f1, "support": support},
-            index=pd.Index(names, name="class"),
-        ),
+        confusion=confusion.rename_axis(index="true", columns="predicted"),
+        per_class=pd.DataFrame(per_class, pd.Index(names, name="class")),
         reliability=reliability,
         # Empty bins are NaN and drop out of the sum.
         calibration_error=float((gaps * reliability["count"]).sum() / n),
@@ -154,18 +143,15 @@ def confident_mistakes(
 
     Parameters
     ----------
-    labels, probabilities
-        As in `evaluate`, with the same errors.
+    labels, probabilities, class_names
+        As in `evaluate`, with the same errors. Without names, class numbers are shown.
     k : int, optional
         List at most this many.
-    class_names : sequence of str, optional
-        Names to show in place of class numbers.
 
     Returns
     -------
     pandas.DataFrame
         Columns index (position in `labels`), true, predicted, confidence (0 to 1); the most confident first.
-        Fewer than `k` rows, or none, where there are fewer mistakes.
 
     Notes
     -----
@@ -180,23 +166,15 @@ def confident_mistakes(
     0      0  dog       cat         0.9
     1      1  dog       cat         0.7
     """
-    true, chances = _checked(labels, probabilities)
-    n_classes = chances.shape[1]
-    names: Any = np.arange(n_classes) if class_names is None else _checked_names(class_names, n_classes)
+    true, chances, names = _checked(labels, probabilities, class_names)
     if k < 1:
         raise ValueError(f"k: expected 1 or more, got {k}. Give the number of mistakes to list.")
     predicted, confidence = chances.argmax(axis=1), chances.max(axis=1)
     wrong = np.flatnonzero(predicted != true)
     # A stable sort lists equal confidences in the order of the images, the same in every run.
     chosen = wrong[np.argsort(-confidence[wrong], kind="stable")[:k]]
-    return pd.DataFrame(
-        {
-            "index": chosen,
-            "true": np.asarray(names)[true[chosen]],
-            "predicted": np.asarray(names)[predicted[chosen]],
-            "confidence": confidence[chosen],
-        }
-    )
+    shown = {"true": np.asarray(names)[true[chosen]], "predicted": np.asarray(names)[predicted[chosen]]}
+    return pd.DataFrame({"index": chosen, **shown, "confidence": confidence[chosen]})
 
 
 def history_table(
@@ -252,16 +230,13 @@ def history_table(
             f"{', '.join(map(str, recorded)) or 'nothing'} of {epochs}. Compile with metrics=['accuracy'] "
             "and fit with validation_data."
         )
-    table = pd.DataFrame({"epoch": np.arange(first_epoch, first_epoch + epochs), "phase": phase})
-    for name in _HISTORY_COLUMNS:
-        table[name] = np.asarray(recorded[name], dtype=float)
+    columns = {name: recorded[name] for name in _HISTORY_COLUMNS}
     if seconds is not None:
         if len(seconds) != epochs:
-            raise ValueError(
-                f"seconds: expected {epochs}, one for each epoch, got {len(seconds)}. Give them all."
-            )
-        table["seconds"] = np.asarray(seconds, dtype=float)
-    return table
+            raise ValueError(f"seconds: expected {epochs}, one an epoch, got {len(seconds)}. Give them all.")
+        columns["seconds"] = seconds
+    table = pd.DataFrame({"epoch": np.arange(first_epoch, first_epoch + epochs), "phase": phase})
+    return table.assign(**{name: np.asarray(values, dtype=float) for name, values in columns.items()})
 
 
 def bootstrap_interval(
@@ -310,22 +285,19 @@ def bootstrap_interval(
             f"arrays: expected the same number of examples in each, one or more, got {sorted(lengths)}. Give "
             "labels and scores of the same examples."
         )
-    n = lengths.pop()
-    if n == 1:  # scipy refuses it; every draw is the same
-        return (float(statistic(*values)),) * 2
+
+    def estimate(rows: npt.NDArray[np.int64]) -> float:
+        return float(statistic(*(value[rows] for value in values)))
+
+    rows = np.arange(lengths.pop())
+    if len(rows) == 1:  # scipy refuses it; every draw is the same
+        return estimate(rows), estimate(rows)
     with warnings.catch_warnings():
         # In a draw with a single class the area under the curve is not defined, and NaN.
         warnings.filterwarnings("ignore", message="Only one class is present")
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)
-        found = stats.bootstrap(
-            (np.arange(n),),
-            lambda rows: float(statistic(*(value[rows] for value in values))),
-            vectorized=False,
-            method="percentile",
-            n_resamples=draws,
-            random_state=seed,
-        ).bootstrap_distribution
-    low, high = np.nanquantile(found, [0.025, 0.975])
+        drawn = stats.bootstrap((rows,), estimate, method="percentile", n_resamples=draws, random_state=seed)
+    low, high = np.nanquantile(drawn.bootstrap_distribution, [0.025, 0.975])
     return float(low), float(high)
 
 
@@ -337,12 +309,12 @@ def probe(width: int, *, penalty: float = 0.1) -> Pipeline:
     width : int
         Features of an example.
     penalty : float, optional
-        Ridge penalty for each of them.
+        Ridge penalty for each of them, so that depths of different width compare.
 
     Returns
     -------
     sklearn.pipeline.Pipeline
-        Standardises, then fits a ridge classifier.
+        Standardises each feature, then fits a ridge classifier.
 
     Notes
     -----
@@ -368,8 +340,7 @@ def linear_probe(
 ) -> float:
     """Accuracy of a linear classifier on fixed features: how much of the answer lies open in them.
 
-    Each feature is standardised on the training part, then scikit-learn's ridge classifier is fitted:
-    one solution, found at once, with no learning rate and no seed.
+    A `probe` is fitted to the training part: one solution, found at once, with no learning rate and no seed.
 
     Parameters
     ----------
@@ -378,8 +349,7 @@ def linear_probe(
     train_labels, test_labels : array_like of int, shape (n,) and (m,)
         Class numbers.
     penalty : float, optional
-        Ridge penalty for each feature: more features, more penalty, so that depths of different width
-        compare.
+        As in `probe`.
 
     Returns
     -------
@@ -434,9 +404,9 @@ def _checked_features(
 
 
 def _checked(
-    labels: npt.ArrayLike, probabilities: npt.ArrayLike
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Return labels and probabilities as arrays, after every check; rows scaled to a sum of exactly 1."""
+    labels: npt.ArrayLike, probabilities: npt.ArrayLike, class_names: Sequence[str] | None
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], list[Any]]:
+    """Return labels, probabilities with rows scaled to a sum of 1, and names or numbers of the classes."""
     true, chances = np.asarray(labels), np.asarray(probabilities)
     if chances.ndim != 2 or chances.shape[1] < 2 or len(chances) == 0 or chances.dtype.kind != "f":
         raise ValueError(
@@ -464,7 +434,8 @@ def _checked(
             f"{chances[row].min():.4g} and a sum of {sums[row]:.4g} in row {row}. Apply a softmax to logits "
             "first; NaN means that training diverged: lower the learning rate."
         )
-    return true.astype(np.int64), chances / sums[:, np.newaxis]
+    names: list[Any] = list(range(k)) if class_names is None else _checked_names(class_names, k)
+    return true.astype(np.int64), chances / sums[:, np.newaxis], names
 
 
 def _checked_names(class_names: Sequence[str], k: int) -> list[str]:

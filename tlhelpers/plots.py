@@ -47,9 +47,7 @@ _TRAINED, _FROZEN, WRONG, NEUTRAL = _COLORS[1], _COLORS[9], _COLORS[3], "#595959
 # The styles of lines. A style is a place in these three.
 _LINE_COLORS = [_COLORS[i] for i in (0, 1, 2, 7, 4, 5, 9)]
 _MARKERS = ["o", "s", "D", "v", "^", "P", "X"]
-_DASHES: list[tuple[float, ...] | str] = [
-    "", (4, 1.5), (1, 1), (5, 1, 1, 1), (3, 1, 1.5, 1), (2, 2), (6, 2),
-]  # fmt: skip
+_DASHES: list[tuple[float, ...] | str] = ["", (4, 1.5), (1, 1), (5, 1, 1, 1), (3, 1, 1.5, 1), (2, 2), (6, 2)]
 _kept_styles: dict[object, int] = {}
 
 # At 5 inches, shown 390 pixels wide on a phone, 10 points are 10 pixels.
@@ -60,16 +58,6 @@ _SMALL = 10
 _Extent = tuple[float, float, float, float]
 _Drawing = TypeVar("_Drawing", bound=Callable[..., Axes])
 
-_IMAGES = """\
-images : array_like, shape (n, h, w), (n, h, w, 1) or (n, h, w, 3)
-    Grey or colour images: whole numbers from 0 to 255 or floating-point numbers from 0 to 1."""
-_CAPTIONS = """\
-captions : sequence of str, length n, optional
-    Text under each image; may have several lines. A line that is too wide makes all of them smaller.
-wrong : array_like of bool, shape (n,), optional
-    Images to mark as mistakes: with a coloured frame and a cross.
-columns : int, optional
-    Images in a row."""
 _ENDING = """\
 ax : matplotlib.axes.Axes, optional
     Where to draw. Without it, a new figure is made.
@@ -90,6 +78,7 @@ Explained in the {chapters}.
 
 Examples
 --------
+>>> from tlhelpers import plots
 """
 
 
@@ -98,9 +87,7 @@ def _drawing(chapters: str) -> Callable[[_Drawing], _Drawing]:
 
     def complete(draw: _Drawing) -> _Drawing:
         text = inspect.cleandoc(draw.__doc__ or "")
-        text = text.replace("{images}", _IMAGES).replace("{captions}", _CAPTIONS)
-        ending = _ENDING.replace("{chapters}", chapters)
-        draw.__doc__ = text.replace("\nExamples\n--------\n", ending)
+        draw.__doc__ = text.replace("\nExamples\n--------\n", _ENDING.replace("{chapters}", chapters))
         return draw
 
     return complete
@@ -148,12 +135,17 @@ def images(
 
     Parameters
     ----------
-    {images}
-    {captions}
+    images : array_like, shape (n, h, w), (n, h, w, 1) or (n, h, w, 3)
+        Grey or colour images: whole numbers from 0 to 255 or floating-point numbers from 0 to 1.
+    captions : sequence of str, length n, optional
+        Text under each image; may have several lines. A line that is too wide makes all of them smaller.
+    wrong : array_like of bool, shape (n,), optional
+        Images to mark as mistakes: with a coloured frame and a cross.
+    columns : int, optional
+        Images in a row.
 
     Examples
     --------
-    >>> from tlhelpers import plots
     >>> [text.get_text() for text in plots.images(np.zeros((2, 8, 8)), captions=["0", "1"]).texts]
     ['0', '1']
     """
@@ -183,7 +175,7 @@ def images(
     ax = _axes(ax, (inches, inches * height / width))
     for i, (picture, bad) in enumerate(zip(pictures, marked, strict=True)):
         x, y = (i % columns) * pitch, (i // columns) * drop
-        _imshow(ax, picture, (x, x + 1, y + 1, y), *((WRONG, 3.0) if bad else (NEUTRAL, 0.5)))
+        _imshow(ax, picture, (x, x + 1, y + 1, y), wrong=bad)
         if words:
             ax.annotate(
                 words[i], (x + 0.5, y + 1), xytext=(0, -3), textcoords="offset points", ha="center", va="top",
@@ -213,18 +205,15 @@ def heat_maps(
 ) -> Axes:
     """Show images lit where a map is high: bright there, dark elsewhere, with a line at half height.
 
-    Light and dark need no colour, so the picture keeps its own, and can be read in grey.
-
     Parameters
     ----------
-    {images}
+    images, captions, wrong, columns
+        As in `tlhelpers.plots.images`.
     maps : array_like of float, shape (n, h, w)
         From 0 to 1, as `tlhelpers.explain.grad_cam` returns them.
-    {captions}
 
     Examples
     --------
-    >>> from tlhelpers import plots
     >>> len(plots.heat_maps(np.ones((1, 8, 8)), np.eye(8)[np.newaxis]).images)
     1
     """
@@ -250,8 +239,8 @@ def heat_maps(
 def before_after(before: npt.ArrayLike, after: npt.ArrayLike, *, ax: Axes | None = None) -> Axes:
     """Show raw images over the same images prepared for the backbone, with size and range.
 
-    Both rows are drawn at the same scale, so that the larger size shows. Each row is
-    shaded from its own lowest value to its own highest one, whatever they are.
+    Both rows have one scale, so that the larger size shows. Each is shaded from its own lowest value to its
+    own highest one.
 
     Parameters
     ----------
@@ -260,7 +249,6 @@ def before_after(before: npt.ArrayLike, after: npt.ArrayLike, *, ax: Axes | None
 
     Examples
     --------
-    >>> from tlhelpers import plots
     >>> raw, prepared = np.zeros((4, 28, 28), dtype="uint8"), np.ones((4, 32, 32, 3))
     >>> print(plots.before_after(raw, prepared).texts[0].get_text())
     Before: 28 x 28 x 1, uint8, 0 to 0
@@ -287,7 +275,7 @@ def before_after(before: npt.ArrayLike, after: npt.ArrayLike, *, ax: Axes | None
         ax.text(0, y - 0.2 * label, words, ha="left", va="bottom", fontsize=_TEXT)
         for i, picture in enumerate(pictures):
             x = i * pitch + (side - w) / 2
-            _imshow(ax, picture, (x, x + w, y + h, y), NEUTRAL, 0.5)
+            _imshow(ax, picture, (x, x + w, y + h, y))
         y += h + 0.08 * side + label
     _frame_images(ax, width, height)
     return ax
@@ -307,7 +295,6 @@ def model_diagram(parts: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
 
     Examples
     --------
-    >>> from tlhelpers import plots
     >>> rows = [("backbone", 154, 2257984, 0), ("head", 1, 12810, 12810)]
     >>> table = pd.DataFrame(rows, columns=["part", "layers", "parameters", "trainable"])
     >>> [text.get_text() for text in plots.model_diagram(table).texts if text.get_text()]
@@ -371,10 +358,8 @@ def learning_curves(
 
     Examples
     --------
-    >>> from tlhelpers import plots
     >>> table = pd.DataFrame({"epoch": [1, 2], "accuracy": [0.4, 0.6], "val_accuracy": [0.5, 0.6]})
-    >>> ax = plots.learning_curves(table, unfrozen_after=1)
-    >>> [text.get_text() for text in ax.get_legend().get_texts()]
+    >>> [line.get_label() for line in plots.learning_curves(table).lines]
     ['training', 'validation']
     """
     _require_columns(table, ["epoch"], "table")
@@ -401,7 +386,7 @@ def learning_curves(
             (metric, "training", "white", color, 1.8),
             (validation, "validation", color, "black", 0.8),
         ):
-            known = points.dropna(subset=[column]) if column in points else points.head(0)
+            known = points.reindex(columns=["epoch", column]).dropna(subset=[column])
             if len(known):
                 ax.plot(
                     known["epoch"], known[column], linestyle="none", marker=_MARKERS[place], markersize=7,
@@ -450,7 +435,6 @@ def lines(
 
     Examples
     --------
-    >>> from tlhelpers import plots
     >>> table = pd.DataFrame({"images": [1, 2, 1, 2], "s": [1, 2, 5, 9], "side": ["a", "a", "b", "b"]})
     >>> ax = plots.lines(table, x="images", y="s", hue="side")
     >>> [text.get_text() for text in ax.get_legend().get_texts()]
@@ -478,8 +462,7 @@ def embedding(
 ) -> Axes:
     """Draw images as points in the plane, each point written as the name of its class.
 
-    The names make the classes readable in grey; each class also has a colour of its own where there are
-    ten or fewer.
+    Up to ten classes also have a colour each.
 
     Parameters
     ----------
@@ -492,9 +475,7 @@ def embedding(
 
     Examples
     --------
-    >>> from tlhelpers import plots
-    >>> ax = plots.embedding([[0.0, 0.0], [1.0, 2.0]], [1, 0], ["a", "b"])
-    >>> [text.get_text() for text in ax.texts]
+    >>> [text.get_text() for text in plots.embedding([[0, 0], [1, 2]], [1, 0], ["a", "b"]).texts]
     ['b', 'a']
     """
     places, classes, k = np.asarray(points, dtype=float), np.asarray(labels), len(class_names)
@@ -512,7 +493,7 @@ def embedding(
         )
     ax = _axes(ax, (_WIDTH, 4.2))
     # Dark enough for text on white: bright colours of the palette are mixed with black.
-    colours = sns.color_palette([sns.blend_palette([c, "black"], 4).as_hex()[1] for c in _COLORS[:k]])
+    colours = [sns.blend_palette([color, "black"], 4).as_hex()[1] for color in _COLORS[:k]]
     for (x, y), label in zip(places.tolist(), classes.tolist(), strict=True):
         colour = colours[label] if k <= len(colours) else NEUTRAL
         ax.text(x, y, class_names[label], color=colour, ha="center", va="center", fontsize=_SMALL)
@@ -539,7 +520,6 @@ def transfer_diagram(
 
     Examples
     --------
-    >>> from tlhelpers import plots
     >>> sides = ("photos", "which of a thousand things?"), ("X-rays", "pneumonia or not?")
     >>> ax = plots.transfer_diagram(*sides, carried="weights, up to a cut", new="a head")
     >>> [text.get_text().splitlines()[0] for text in ax.texts if text.get_text()]
@@ -574,7 +554,6 @@ def confusion_matrix(confusion: pd.DataFrame, *, normalize: bool = False, ax: Ax
 
     Examples
     --------
-    >>> from tlhelpers import plots
     >>> counts = pd.DataFrame([[3, 1], [0, 4]], index=["cat", "dog"], columns=["cat", "dog"])
     >>> [text.get_text() for text in plots.confusion_matrix(counts, normalize=True).texts]
     ['75.0', '25.0', '', '100']
@@ -625,7 +604,7 @@ def reliability(evaluation: Evaluation, *, ax: Axes | None = None) -> Axes:
 
     Examples
     --------
-    >>> from tlhelpers import evaluation, plots
+    >>> from tlhelpers import evaluation
     >>> result = evaluation.evaluate([0, 1], [[0.9, 0.1], [0.4, 0.6]], ["cat", "dog"])
     >>> plots.reliability(result).get_title()
     'Calibration error 0.250 (2 images)'
@@ -641,8 +620,7 @@ def reliability(evaluation: Evaluation, *, ax: Axes | None = None) -> Axes:
     ax.plot(filled["confidence"], filled["accuracy"], "-o", color=_COLORS[0], markersize=6, label="accuracy")
     ax.set(xlim=(0, 1), ylim=(0, 1.02))
     title = f"Calibration error {evaluation.calibration_error:.3f} ({evaluation.n:,} images)"
-    words = "confidence of the prediction", "accuracy, share of images"
-    _finish(ax, *words, title=title, legend_at=-0.15)
+    _finish(ax, "confidence of the prediction", "accuracy, share of images", title=title, legend_at=-0.15)
     return ax
 
 
@@ -670,15 +648,16 @@ def _finish(ax: Axes, x: str, y: str, *, title: str = "", legend_at: float | Non
 
 def _line_places(names: list[Any], taken: Collection[int] = ()) -> list[int]:
     """Return each name's place among colours, markers and dashes: its own, else one that is left."""
-    room = len(_MARKERS) - len(taken)
+    left = [place for place in range(len(_MARKERS)) if place not in taken]
+    room = len(left)
     if len(names) > room:
         raise ValueError(f"names: expected at most {room}, got {len(names)}: {names}. Draw fewer at once.")
-    places: list[int | None] = []
+    own: dict[Any, int] = {}
     for name in names:
-        place = _kept_styles.get(name)
-        places.append(None if place in places or place in taken else place)
-    left = (place for place in range(len(_MARKERS)) if place not in places and place not in taken)
-    return [next(left) if place is None else place for place in places]
+        if _kept_styles.get(name) in left:
+            own[name] = _kept_styles[name]
+            left.remove(own[name])
+    return [own[name] if name in own else left.pop(0) for name in names]
 
 
 def _least_to_most(values: pd.Series[float]) -> tuple[float, float]:
@@ -686,12 +665,13 @@ def _least_to_most(values: pd.Series[float]) -> tuple[float, float]:
     return min(values.min(), values.mean()), max(values.max(), values.mean())
 
 
-def _imshow(ax: Axes, picture: npt.NDArray[Any], extent: _Extent, color: str, linewidth: float) -> None:
+def _imshow(ax: Axes, picture: npt.NDArray[Any], extent: _Extent, *, wrong: bool = False) -> None:
     """Draw one image in a frame."""
     # The pixels of a small one stay as they are, sharp at any size and few to store.
     interpolation = "none" if max(picture.shape[:2]) <= 64 else "antialiased"
     ax.imshow(picture, cmap="gray", vmin=0, vmax=1, extent=extent, interpolation=interpolation)
     x, right, bottom, y = extent
+    color, linewidth = (WRONG, 3.0) if wrong else (NEUTRAL, 0.5)
     ax.add_patch(Rectangle((x, y), right - x, bottom - y, fill=False, edgecolor=color, linewidth=linewidth))
 
 

@@ -1,7 +1,5 @@
 """A chapter as a run leaves it, and a small book of such pages, built as strictly as the real one."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable

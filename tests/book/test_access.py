@@ -1,7 +1,5 @@
 """What the pages' extension for accessibility does to the text of a page."""
 
-from __future__ import annotations
-
 import pytest
 from bs4 import BeautifulSoup
 

@@ -1,7 +1,5 @@
 """The scripts that copy, build and check the book."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

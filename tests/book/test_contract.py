@@ -3,8 +3,6 @@
 All of it in one small book, built strictly: after an update this file says what has moved.
 """
 
-from __future__ import annotations
-
 import http.server
 import json
 import re
@@ -117,7 +115,7 @@ def test_what_we_replace_in_pages_and_templates_is_there(chapter_page: Beautiful
     assert "searchindex.js" in read("search")
 
 
-def test_the_theme_s_options_are_added_to(chapter_page: BeautifulSoup) -> None:
+def test_the_theme_s_options_are_added_to(chapter_page: BeautifulSoup, read: Any) -> None:
     # config-inited, html_theme_options: Jupyter Book's own stay, and buttons lead to the right files.
     place = "book/part/01-train.ipynb"
     links = [link["href"] for link in chapter_page.select("a[href]")]
@@ -125,12 +123,9 @@ def test_the_theme_s_options_are_added_to(chapter_page: BeautifulSoup) -> None:
     assert {colab, ADDRESS, f"{ADDRESS}/edit/main/{place}"} <= set(links)
     assert any(link.startswith(f"{ADDRESS}/issues/new") for link in links)
     assert len(chapter_page.select("button.search-button-field")) == 1
-
-
-def test_a_page_that_is_no_notebook_has_no_colab_button(read: Any) -> None:
-    page = read("book/part/02-read")
-    assert "colab.research" not in page
-    assert f"{ADDRESS}/edit/main/book/part/02-read.md" in page
+    no_notebook = read("book/part/02-read")
+    assert "colab.research" not in no_notebook
+    assert f"{ADDRESS}/edit/main/book/part/02-read.md" in no_notebook
 
 
 def test_a_page_says_what_it_is_about(read: Any) -> None:

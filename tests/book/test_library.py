@@ -1,7 +1,5 @@
 """The library's pages: they describe all of it, and their examples run on a reader's own model."""
 
-from __future__ import annotations
-
 import inspect
 import operator
 import re

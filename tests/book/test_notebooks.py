@@ -1,7 +1,5 @@
 """Every chapter looks as it should, and the checks find what they are for."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import importlib.util
 import json

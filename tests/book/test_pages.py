@@ -1,7 +1,5 @@
 """What the build adds to pages: minutes and card, descriptions, links to words; test_contract builds some."""
 
-from __future__ import annotations
-
 import re
 import tomllib
 from collections.abc import Callable

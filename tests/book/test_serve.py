@@ -1,7 +1,5 @@
 """The built book on one's own machine: compressed, and nothing but the book."""
 
-from __future__ import annotations
-
 import gzip
 import subprocess
 import sys

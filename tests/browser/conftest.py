@@ -4,8 +4,6 @@ The folder comes from ``--site`` or ``BOOK_SITE``; ``make pages`` sets it. Chrom
 nothing is downloaded. Plain ``pytest`` passes this folder by, because it needs a built book.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess
@@ -104,7 +102,7 @@ def new_page(browser: Browser, server: str) -> Iterator[Callable[..., Page]]:
         contexts.append(context)
         watched = Watched(context, server)
         page = context.new_page()
-        page.watched = watched  # type: ignore[attr-defined]
+        page.watched = watched
         return page
 
     yield make

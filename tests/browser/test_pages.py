@@ -1,11 +1,8 @@
 """Every page of the built book in a browser: sound, light, readable on a phone and for everybody."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -23,6 +20,9 @@ WEIGHT = 1_500_000
 PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".svg", ".ico"}
 # What a page may fetch by itself. A model and its runtime wait until the reader asks for them.
 BY_ITSELF = PICTURES | {"", ".html", ".css", ".js", ".json", ".woff2"}
+# Path and bytes of everything the page has fetched, itself included.
+FETCHED = """['navigation', 'resource'].flatMap(kind => performance.getEntriesByType(kind))
+    .map(entry => [new URL(entry.name).pathname, entry.decodedBodySize])"""
 # Rules that axe leaves off by default, and that a reader meets all the same.
 MORE_RULES = ("label-content-name-mismatch", "target-size", "td-has-header", "table-fake-caption")
 AXE = {
@@ -50,24 +50,26 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("view", VIEWS if config.getoption("--every-view") else ["light-1280"])
 
 
-def _resources(page: Page) -> list[tuple[str, int]]:
-    """Path and bytes of everything the page has fetched, itself included."""
-    entries = page.evaluate(
-        "['navigation', 'resource'].flatMap(kind => performance.getEntriesByType(kind))"
-        ".map(entry => [entry.name, entry.decodedBodySize])"
-    )
-    return [(urlsplit(name).path, size) for name, size in entries]
-
-
-def test_loads(page: Page, name: str) -> None:
+def test_accessible_and_light(new_page: Callable[..., Page], name: str, view: str) -> None:
+    page = new_page(**VIEWS[view])
     page.goto(f"/{name}")
     page.wait_for_load_state("networkidle")
-    fetched = _resources(page)
-    assert page.watched.faults == []  # type: ignore[attr-defined]
+    fetched = page.evaluate(FETCHED)
+    assert page.watched.faults == []
     by_itself = [path for path, _ in fetched if Path(path).suffix not in BY_ITSELF]
     assert by_itself == [], "fetched before the reader asks for it"
     weights = {path: size for path, size in fetched if Path(path).suffix not in PICTURES}
     assert 0 < sum(weights.values()) < WEIGHT, weights
+
+    assert page.locator("html").get_attribute("data-theme") == view.split("-")[0]
+    answer = Axe().run(page, options=AXE).response
+    found = [
+        f"{violation['impact']}: {violation['id']}: {node['target']}: {node['html'][:200]}"
+        for violation in answer["violations"]
+        for node in violation["nodes"]
+        if violation["impact"] != "minor"
+    ]
+    assert found == []
 
 
 def test_fits_a_phone(new_page: Callable[..., Page], name: str) -> None:
@@ -79,18 +81,4 @@ def test_fits_a_phone(new_page: Callable[..., Page], name: str) -> None:
         ".slice(0, 5).map(e => e.tagName + '.' + e.className)"
     )
     assert width <= 390, f"the page scrolls sideways; too wide, or inside a box that scrolls: {wide}"
-    assert page.watched.faults == []  # type: ignore[attr-defined]
-
-
-def test_accessible(new_page: Callable[..., Page], name: str, view: str) -> None:
-    page = new_page(**VIEWS[view])
-    page.goto(f"/{name}")
-    assert page.locator("html").get_attribute("data-theme") == view.split("-")[0]
-    answer = Axe().run(page, options=AXE).response
-    found = [
-        f"{violation['impact']}: {violation['id']}: {node['target']}: {node['html'][:200]}"
-        for violation in answer["violations"]
-        for node in violation["nodes"]
-        if violation["impact"] != "minor"
-    ]
-    assert found == []
+    assert page.watched.faults == []

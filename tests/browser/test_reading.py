@@ -1,7 +1,5 @@
 """What a reader does with the book: search, choose a theme, go by keyboard, read without scripts."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from urllib.parse import urljoin
 
@@ -58,7 +56,7 @@ def test_search_finds_a_term(page: Page) -> None:
         assert page.request.get(urljoin(page.url, href)).ok, href
     links.first.click()
     expect(page.locator("article")).to_contain_text("frozen", ignore_case=True)
-    assert page.watched.faults == []  # type: ignore[attr-defined]
+    assert page.watched.faults == []
 
 
 @pytest.mark.parametrize("system", ["light", "dark"])
@@ -158,10 +156,8 @@ def test_on_paper_tables_are_whole(new_page: Callable[..., Page], name: str) -> 
         .map(e => [e.innerText.slice(0, 40), Math.round(e.getBoundingClientRect().right)])""")
     assert edges, "no table: choose another page for this test"
     assert [edge for edge in edges if edge[1] > 718] == []
-    boxes = (
-        "[...document.querySelectorAll('article .output.text_html')].map(e => getComputedStyle(e).overflowX)"
-    )
-    assert set(page.evaluate(boxes)) <= {"visible"}
+    boxes = page.locator("article .output.text_html")
+    assert set(boxes.evaluate_all("all => all.map(e => getComputedStyle(e).overflowX)")) <= {"visible"}
 
 
 def test_on_paper_the_page_is_light(new_page: Callable[..., Page]) -> None:

@@ -1,11 +1,10 @@
 """The edition is decided in three places, in time, and never swapped in silence."""
 
-from __future__ import annotations
-
 import gc
 import socket
 import sys
 import threading
+import types
 
 import matplotlib as mpl
 import numpy as np
@@ -18,31 +17,17 @@ from tlhelpers.page import editions
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch, tmp_path):
-    """Nothing decided yet, nothing on this machine, and no network at all."""
+    """Nothing decided yet, and nothing on this machine; tests have no network anyway."""
     monkeypatch.setattr(editions, "_decided", {})
     monkeypatch.setenv("TLHELPERS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("NO_PROXY", "*")
-
-    def refuse(*args, **options):
-        raise socket.gaierror("this test has no network")
-
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
 
 
 @pytest.fixture
 def heads(monkeypatch):
     """Let the official host answer; give the list of addresses asked, and a place for the status."""
-    import requests
-
-    asked: list[str] = []
-    response = requests.Response()
-    response.status_code = 200
-
-    def head(url, **options):
-        asked.append(url)
-        return response
-
-    monkeypatch.setattr(requests, "head", head)
+    asked, response = [], types.SimpleNamespace(status_code=200)
+    monkeypatch.setattr("requests.head", lambda url, **_: asked.append(url) or response)
     return asked, response
 
 

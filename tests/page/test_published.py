@@ -1,7 +1,5 @@
 """Published results: found by edition, compared within tolerance, never on the wrong side of a claim."""
 
-from __future__ import annotations
-
 import datetime
 import math
 import os

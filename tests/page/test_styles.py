@@ -1,7 +1,5 @@
 """What several chapters compare looks the same in all of them."""
 
-from __future__ import annotations
-
 import matplotlib as mpl
 import pandas as pd
 import pytest

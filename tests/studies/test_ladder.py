@@ -18,14 +18,12 @@ QUICK = dataclasses.replace(DIGITS, epochs=2)
 
 def test_a_rung_is_the_same_whatever_was_trained_before_it():
     """The network is kept between rungs, so nothing of one may be left in the next."""
+    recipes.classic_network.cache_clear()
     first = ladder.rung(QUICK, "block 16", seed=0, rate=0.001)
     other = ladder.rung(QUICK, "block 16", seed=1, rate=0.0003)
     again = ladder.rung(QUICK, "block 16", seed=0, rate=0.001)
-    recipes.classic_network.cache_clear()
-    fresh = ladder.rung(QUICK, "block 16", seed=0, rate=0.001)
-    assert first["right"] == again["right"] == fresh["right"]
-    assert first["validation_accuracy"] == again["validation_accuracy"] == fresh["validation_accuracy"]
-    assert first["right"] != other["right"]
+    assert first["right"] == again["right"] != other["right"]
+    assert first["validation_accuracy"] == again["validation_accuracy"]
     # Training began at the depth, and kept BatchNorm.
     network = recipes.classic_network(DIGITS.backbone, (8, 8), 32, 10, "block_16_expand")
     start = dict(zip([w.path for w in network.suffix.weights], network.weights, strict=True))
@@ -89,12 +87,11 @@ def test_one_row_of_the_measured_ladder_is_measured_again():
 
 def test_the_measured_ladder_is_whole_and_its_answers_fit():
     table = page.measured("ladder")
-    for edition, depths in (("full", len(ladder.DEPTHS)), ("pocket", 2)):
-        cases = table[table.edition == edition].groupby(["data", "labels"])
-        assert (cases.depth.nunique() == depths).all()
-        assert (cases.seed.nunique() == 3).all()
-        # One depth, one rate: the seeds differ in nothing else.
-        rates = table[table.edition == edition].groupby(["data", "labels", "depth"]).learning_rate
-        assert (rates.nunique() == 1).all()
+    depths = table.groupby(["edition", "data", "labels"]).depth.nunique()
+    assert depths.groupby("edition").agg(set).to_dict() == {"full": {len(ladder.DEPTHS)}, "pocket": {2}}
+    rungs = table.groupby(["edition", "data", "labels", "depth"])
+    assert (rungs.seed.nunique() == 3).all()
+    # One rate: the seeds differ in nothing else.
+    assert (rungs.learning_rate.nunique() == 1).all()
     found = [right_answers(packed).mean() for packed in table.right]
     np.testing.assert_allclose(found, table.test_accuracy, atol=1e-5)

@@ -30,8 +30,8 @@ def test_patches_are_balanced_enough_and_share_no_pixel():
 
 
 def there(study, setting, seed, where):
-    table = page.measured("limits").query("edition == 'pocket' and study == @study and setting == @setting")
-    return table.query("seed == @seed").query(where).reset_index(drop=True)
+    rows = "edition == 'pocket' and study == @study and setting == @setting and seed == @seed"
+    return page.measured("limits").query(rows).query(where).reset_index(drop=True)
 
 
 @pytest.mark.parametrize("target", limits.TARGETS["pocket"])
@@ -44,8 +44,8 @@ def test_a_search_gives_the_tables_rows(target, monkeypatch):
     assert ["edition", "study", "setting", "seed", *rows, *page.stamp()] == list(table)
     assert list(rows.way) == list(table.way) == ["pretrained"] * 2 + ["random"] * 2 + ["raw pixels"]
     assert list(rows.depth) == list(table.depth)
-    for column in ("val_accuracy", "test_accuracy"):
-        np.testing.assert_allclose(rows[column], table[column], atol=0.011)
+    compared = ["val_accuracy", "test_accuracy"]
+    np.testing.assert_allclose(rows[compared], table[compared], atol=0.011)
 
 
 def test_a_race_begins_as_the_table_says(monkeypatch):
@@ -54,8 +54,8 @@ def test_a_race_begins_as_the_table_says(monkeypatch):
     rows = limits.STUDY.row(POCKET, "race", "frozen", 0)
     table = there("race", "frozen", 0, "epoch <= 2")
     assert list(rows) == list(table)[4:-3]
-    for column in ("val_accuracy", "val_loss", "loss"):
-        np.testing.assert_allclose(rows[column], table[column], rtol=0.05)
+    compared = ["val_accuracy", "val_loss", "loss"]
+    np.testing.assert_allclose(rows[compared], table[compared], rtol=0.05)
     assert 0 < rows.seconds[0] < rows.seconds[1]
 
 

@@ -41,17 +41,13 @@ def test_a_balanced_draw_that_cannot_be_is_refused(number):
         skeleton.balanced(LABELS, number, seed=0)
 
 
-def test_examples_are_drawn_by_the_rule_and_the_seed():
+@pytest.mark.parametrize("how", [{}, {"rule": skeleton.in_proportion}])
+def test_examples_are_drawn_by_the_rule_and_the_seed(how):
     train = tl.load_dataset("digits").train
-    by_rule = {
-        rule: skeleton.draw(train, 50, seed=3, rule=rule)
-        for rule in (skeleton.balanced, skeleton.in_proportion)
-    }
-    for rule, few in by_rule.items():
-        kept = rule(train.labels, 50, seed=3)
-        np.testing.assert_array_equal(few.images, train.images[kept])
-        np.testing.assert_array_equal(few.labels, train.labels[kept])
-    assert (skeleton.draw(train, 50, seed=3).indices == by_rule[skeleton.balanced].indices).all()
+    few = skeleton.draw(train, 50, seed=3, **how)
+    kept = how.get("rule", skeleton.balanced)(train.labels, 50, seed=3)
+    np.testing.assert_array_equal(few.images, train.images[kept])
+    np.testing.assert_array_equal(few.labels, train.labels[kept])
 
 
 def test_the_first_of_the_best_is_chosen():
@@ -81,25 +77,17 @@ def test_a_search_is_fitted_to_train_and_chooses_by_validation():
     noise, _ = noisy(1, 30, gain=0)
     held, held_labels = noisy(2, 20, gain=2)
     other, _ = noisy(3, 20, gain=0)
-    found = skeleton.search(
-        regression,
-        grid,
-        {"noise": noise, "clear": clear},
-        labels,
-        {"noise": other, "clear": held},
-        held_labels,
-    )
+    train, validation = {"noise": noise, "clear": clear}, {"noise": other, "clear": held}
+    found = skeleton.search(regression, grid, train, labels, validation, held_labels)
     assert asked == [6, 6]
     assert found.features == "clear"
     alone = LogisticRegression(C=found.settings["C"]).fit(clear.reshape(30, 6), labels)
     np.testing.assert_array_equal(found.classifier.coef_, alone.coef_)
     assert found.score == alone.score(held.reshape(20, 6), held_labels)
     # Turned round, validation is got wrong. What was fitted to it would know better.
-    wrong = skeleton.search(regression, grid, {"x": clear}, labels, {"x": held}, 1 - held_labels)
-    assert wrong.score <= 0.5
-    by_loss = skeleton.search(
-        regression, grid, {"x": clear}, labels, {"x": held}, held_labels, scoring="neg_log_loss"
-    )
+    on_clear = (regression, grid, {"x": clear}, labels, {"x": held})
+    assert skeleton.search(*on_clear, 1 - held_labels).score <= 0.5
+    by_loss = skeleton.search(*on_clear, held_labels, scoring="neg_log_loss")
     assert by_loss.settings == {"C": 1.0}
     assert by_loss.score < 0
 
@@ -126,12 +114,15 @@ def test_probes_are_searched_by_the_penalty_for_each_feature():
     assert choice == f"x, penalty {skeleton.best(alone):g}"
 
 
-def small():
+@pytest.fixture
+def model():
     keras.utils.set_random_seed(0)
-    layers = [keras.layers.Dense(4, name="first"), keras.layers.Dropout(0.5, seed=0, name="dropout")]
-    model = keras.Sequential(
-        [keras.Input((3,)), *layers, keras.layers.Dense(2, activation="softmax", name="head")]
-    )
+    layers = [
+        keras.layers.Dense(4, name="first"),
+        keras.layers.Dropout(0.5, seed=0, name="dropout"),
+        keras.layers.Dense(2, activation="softmax", name="head"),
+    ]
+    model = keras.Sequential([keras.Input((3,)), *layers])
     model.compile(keras.optimizers.Adam(0.1), "sparse_categorical_crossentropy")
     return model
 
@@ -140,8 +131,7 @@ def data(n=8):
     return np.random.default_rng(0).normal(size=(n, 3)).astype("float32"), np.arange(n) % 2
 
 
-def test_a_network_that_is_set_back_has_seen_nothing():
-    model = small()
+def test_a_network_that_is_set_back_has_seen_nothing(model):
     model.optimizer.build(model.trainable_variables)
     network = skeleton.Network(keras.Sequential([keras.Input((3,))]), model, model.get_weights())
     runs = []
@@ -159,8 +149,7 @@ def test_a_network_that_is_set_back_has_seen_nothing():
     assert (first[1] != other_rate[1]).any()
 
 
-def test_forgetting_gives_weights_dropout_optimiser_and_rate():
-    model = small()
+def test_forgetting_gives_weights_dropout_optimiser_and_rate(model):
     weights = model.get_weights()
     model.fit(*data(), verbose=0)
     skeleton.forget(model, weights, rate=0.25, seed=7)
@@ -174,8 +163,8 @@ def test_forgetting_gives_weights_dropout_optimiser_and_rate():
     assert all((v.numpy() == 0).all() for v in others)
 
 
-def test_the_rate_follows_a_cosine_to_zero():
-    model, seen = small(), []
+def test_the_rate_follows_a_cosine_to_zero(model):
+    seen = []
     watch = keras.callbacks.LambdaCallback(
         on_epoch_begin=lambda epoch, logs: seen.append(float(model.optimizer.learning_rate))
     )
@@ -183,9 +172,8 @@ def test_the_rate_follows_a_cosine_to_zero():
     assert seen == pytest.approx([0.2, 0.1 * (1 + 0.5**0.5), 0.1, 0.1 * (1 - 0.5**0.5)])
 
 
-def test_the_seed_orders_the_batches():
-    model, found = small(), []
-    weights = model.get_weights()
+def test_the_seed_orders_the_batches(model):
+    found, weights = [], model.get_weights()
     for seed in (0, 1, 0):
         skeleton.forget(model, weights, rate=0.1, seed=0)
         skeleton.fit_with_cosine(model, *data(), rate=0.1, epochs=1, batch_size=2, seed=seed)
@@ -194,16 +182,13 @@ def test_the_seed_orders_the_batches():
     assert (found[0] != found[1]).any()
 
 
-def test_few_examples_are_shown_several_times_and_the_best_epoch_stays():
-    model = small()
+def test_few_examples_are_shown_several_times_and_the_best_epoch_stays(model):
     model.optimizer.learning_rate = 1.0  # so high that it goes up and down
-    x, labels = data()
-    held = noisy(5, 40, gain=1)
-    held = held[0][:, 0].astype("float32"), held[1]
+    x, labels = noisy(5, 40, gain=1)
+    held = x[:, 0].astype("float32"), labels
+    stopping = {"monitor": "val_loss", "batch_size": 4, "steps": 10, "patience": 3, "epochs": 30}
     keras.utils.set_random_seed(0)
-    history = skeleton.fit_few(
-        model, x, labels, held, monitor="val_loss", batch_size=4, steps=10, patience=3, epochs=30
-    )
+    history = skeleton.fit_few(model, *data(), held, **stopping)
     # Eight examples are two steps, so they come five times.
     assert int(model.optimizer.iterations) == 10 * len(history)
     assert len(history) == np.argmin(history) + 1 + 3

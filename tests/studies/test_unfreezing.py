@@ -9,7 +9,6 @@ from tlhelpers.studies import unfreezing
 
 POCKET = page.Edition("pocket", "digits", "mobilenet_v2_glyphs", "a test")
 FULL = page.Edition("full", "mnist", "mobilenet_v2_imagenet", "a test")
-GROUPS = ("block_3", "block_4", "head")
 
 
 def model_with(optimizer):
@@ -28,24 +27,18 @@ def steps(model, n=5):
     return [new - old for new, old in zip(model.get_weights(), before, strict=True)]
 
 
-def test_multipliers_of_one_are_adam_itself():
-    plain = steps(model_with(keras.optimizers.Adam(0.01)))
-    grouped = steps(model_with(unfreezing.GroupAdam(0.01, GROUPS)))
-    for a, b in zip(plain, grouped, strict=True):
-        np.testing.assert_array_equal(a, b)
-
-
-def test_a_multiplier_scales_the_step_and_changes_without_another_compile():
-    plain = steps(model_with(keras.optimizers.Adam(0.01)), n=1)
-    adam = unfreezing.GroupAdam(0.01, GROUPS)
-    model = model_with(adam)
+def test_a_groups_step_is_adams_times_its_multiplier():
+    adam = unfreezing.GroupAdam(0.01, ("block_3", "block_4", "head"))
+    plain, grouped = model_with(keras.optimizers.Adam(0.01)), model_with(adam)
+    for expected, step in zip(steps(plain), steps(grouped), strict=True):
+        np.testing.assert_array_equal(step, expected)
+    # Multipliers change without another compile; a kernel and a bias have one.
     adam.multipliers.assign([0.0, 0.25, 1.0])
-    scaled = steps(model, n=1)
-    for place, by in enumerate((0.0, 0.25, 1.0)):
-        for variable in (2 * place, 2 * place + 1):
-            np.testing.assert_allclose(scaled[variable], by * plain[variable], rtol=1e-3, atol=1e-8)
+    by = np.repeat([0.0, 0.25, 1.0], 2)
+    for expected, step, multiplier in zip(steps(plain, n=1), steps(grouped, n=1), by, strict=True):
+        np.testing.assert_allclose(step, multiplier * expected, rtol=1e-3, atol=1e-6)
     adam.multipliers.assign([1.0, 0.0, 0.0])
-    assert [np.abs(change).max() > 0 for change in steps(model)] == [True] * 2 + [False] * 4
+    assert [np.abs(change).max() > 0 for change in steps(grouped)] == [True] * 2 + [False] * 4
 
 
 def test_every_layer_belongs_to_one_group():
@@ -83,9 +76,9 @@ def test_a_training_does_not_depend_on_what_was_trained_before(monkeypatch):
     }
     assert moved == {"head"}
     again = unfreezing.train(POCKET, "all at once", seed=0, rate=0.001)
-    names = [name for name in first if name.endswith("accuracy")]
-    assert [first[name] for name in names] == [again[name] for name in names]
-    assert [first[name] for name in names] != [other[name] for name in names]
+    for found in (first, other, again):
+        del found["cpu_seconds"]
+    assert first == again != other
 
 
 def test_seed_0_tries_the_rates_and_a_row_comes_out_again(monkeypatch):

@@ -5,8 +5,6 @@ the digits inside scikit-learn and a small backbone inside this package, and nee
 ``TLHELPERS_EDITION`` is ``full``, ``pocket`` or ``auto`` (the default).
 """
 
-from __future__ import annotations
-
 import contextlib
 import gc
 import json
@@ -181,8 +179,7 @@ def start_chapter(title: str | None = None, *, seed: int = 0) -> Edition:
     versions = {module.__name__: module.__version__ for module in (tf, keras, np)}
     versions["Python"] = platform.python_version()
     print(f"{', '.join(f'{name} {version}' for name, version in versions.items())}; seed {seed}.")
-    weights = downloads.describe(FULL_FILES[1]) if edition.name == "full" else None
-    if weights:
+    if weights := downloads.describe(FULL_FILES[1]) if edition.name == "full" else None:
         print(f"{weights}.")
     facts = {"edition": edition.name, "dataset": edition.dataset, "backbone": edition.backbone}
     glue(RUN, json.dumps({**facts, "versions": versions, "seed": seed, "weights": weights}))

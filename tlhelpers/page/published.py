@@ -1,8 +1,7 @@
-"""Results that were published, and whether today's agree.
+"""Results that were published, and whether today's agree; what the article printed.
 
-A published result is a value with a tolerance, per edition, in ``book/published.toml``; the chapter
-that computes the number checks it on the spot. A stamped table holds what is too dear for each run,
-made by ``make measure``, in ``book/measured/``. What the article printed is here too.
+A result is a value with a tolerance, per edition, in ``book/published.toml``. What is too dear for each run
+stands in a stamped table of ``book/measured``, made by ``make measure``.
 """
 
 import datetime
@@ -86,29 +85,16 @@ def result(name: str, *, edition: editions.Edition | None = None) -> Result:
             "Run `make measure` in that edition first."
         )
     there = entry[which]
-    return Result(
-        name,
-        entry["what"],
-        entry["unit"],
-        float(there["value"]),
-        float(there["tolerance"]),
-        tuple(there["seeds"]),
-    )
+    value, allowed = float(there["value"]), float(there["tolerance"])
+    return Result(name, entry["what"], entry["unit"], value, allowed, tuple(there["seeds"]))
 
 
 def check(name: str, value: float, *, edition: editions.Edition | None = None) -> float:
     """Compare a number computed now with the published one, and offer it to the prose.
 
-    Prints one line. The number can then be used in the text as ``{glue:text}`name:.4f```.
-
-    Parameters
-    ----------
-    name
-        The key in ``book/published.toml``.
-    value
-        The number this run got. It comes back unchanged.
-    edition
-        Which edition it was computed in; the current one by default.
+    Takes its key in ``book/published.toml``, the number, and the edition that it was computed in, by default
+    the current one. Prints one line and gives the number back. The text can then use it as
+    ``{glue:text}`name:.4f```.
 
     Raises
     ------

@@ -39,13 +39,6 @@ def controls(table: pd.DataFrame, *, n_examples: int, n_classes: int) -> str:
 
     `table` is what `tlhelpers.studies.strategies.advice_table` gives; the numbers are those of the question
     that the controls begin with. Without that script, as in Colab, nothing of it is seen.
-
-    Examples
-    --------
-    >>> from tlhelpers import studies
-    >>> shown = studies.adviser.controls(studies.strategies.advice_table(), n_examples=60, n_classes=5)
-    >>> shown.splitlines()[0]
-    '<div class="freezing-adviser">'
     """
     answer = ["similarity", "from", "to", "strategy", "learning_rate", "why"]
     answers: list[dict[str, Any]] = []

@@ -63,19 +63,10 @@ STUDY = Study(table="fine_tuning", keys=("train_from", "seed"), grid=_grid, row=
 def results(
     fine_tuning: pd.DataFrame, beyond: pd.DataFrame, *, examples: Mapping[str, tuple[int, int]] = EXAMPLES
 ) -> dict[str, dict[str, Any]]:
-    """Values and tolerances by name, for each edition that is in the tables.
+    """Values and tolerances by name, for each edition that is in the measured tables of these names.
 
-    Parameters
-    ----------
-    fine_tuning, beyond
-        The measured tables of these names.
-    examples
-        The numbers of validation and of test digits, by edition.
-
-    Raises
-    ------
-    tlhelpers.page.published.Disagreement
-        If the seeds lie further apart than the tolerance that the value's claim allows.
+    `examples` are the numbers of validation and of test digits, by edition. Raises page.Disagreement if the
+    seeds lie further apart than the tolerance that the value's claim allows.
     """
     found: dict[str, dict[str, Any]] = {}
     for edition, runs in fine_tuning[fine_tuning.train_from == recipes.TRAIN_FROM].groupby("edition"):

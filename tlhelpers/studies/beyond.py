@@ -46,11 +46,7 @@ class Setting:
         model.get_layer("dropout").rate = self.dropout
         images, labels = recipes.augmented(train.images, train.labels, copies=self.copies, seed=seed)
         steps = self.passes * -(-len(images) // recipes.OURS_BATCH_SIZE)
-        rate: Any = self.rate
-        if self.schedule:
-            rate = keras.optimizers.schedules.CosineDecay(
-                0.0, steps - steps // 10, warmup_target=self.rate, warmup_steps=steps // 10
-            )
+        rate = recipes.up_and_down(self.rate, steps) if self.schedule else self.rate
         at, size = recipes.OURS_CUT, recipes.OURS_BATCH_SIZE
         return _fit(model, at, images, labels, rate=rate, epochs=self.passes, seed=seed, batch_size=size)
 

@@ -30,6 +30,7 @@ from .skeleton import SEEDS, Chosen, Study, best, draw, fit_few, forget, in_word
 
 __all__ = ["METHODS", "RATES", "SIZES", "STUDY", "TRANSFER", "CatchUp", "catches_up", "gains", "point"]
 
+Array = npt.NDArray[Any]
 TRANSFER = ("frozen", "fine-tuned")
 """The methods that start from a pre-trained backbone."""
 
@@ -76,13 +77,6 @@ def point(
     this run (cut and penalty, or the epoch), accuracies, epochs (0 for methods that have none) and
     ``cpu_seconds``, of all cores together, from labelled digits to classifier: the frozen part, training and
     choosing. Building the network's graph is left out, and so is the test.
-
-    Examples
-    --------
-    >>> from tlhelpers import page, studies
-    >>> pocket = page.Edition("pocket", "digits", "mobilenet_v2_glyphs", "an example")
-    >>> studies.curve.point(pocket, "raw pixels", 100)["test_accuracy"] > 0.8
-    True
     """
     if method not in METHODS[edition.name]:
         raise unknown_name(f"method of the {edition.name} edition", method, METHODS[edition.name])
@@ -106,25 +100,25 @@ Learned = tuple[dict[str, Any], Callable[[datasets.Split], float]]
 
 
 def _raw_pixels(few: datasets.Split, held: datasets.Split) -> Learned:
+    def pixels(images: Array) -> dict[str, Array]:
+        return {"pixels": images.reshape(len(images), -1) / np.float32(255)}
+
     def choose(*parts: Any) -> tuple[Chosen, str]:
         grid = {"C": INVERSE_PENALTIES}
         chosen = search(lambda width: LogisticRegression(max_iter=200), lambda width: grid, *parts)
         return chosen, f"C {chosen.settings['C']:g}"
 
-    return _searched(
-        lambda images: {"pixels": images.reshape(len(images), -1) / np.float32(255)}, choose, few, held
-    )
+    return _searched(pixels, choose, few, held)
 
 
 def _frozen(edition: Edition, few: datasets.Split, held: datasets.Split) -> Learned:
     see = _reader(edition)
     see.predict(few.images[:1], verbose=0)  # builds the graph
-    return _searched(
-        lambda images: dict(zip(CUTS, see.predict(images, batch_size=256, verbose=0), strict=True)),
-        functools.partial(search_probes, PENALTIES),
-        few,
-        held,
-    )
+
+    def features(images: Array) -> dict[str, Array]:
+        return dict(zip(CUTS, see.predict(images, batch_size=256, verbose=0), strict=True))
+
+    return _searched(features, functools.partial(search_probes, PENALTIES), few, held)
 
 
 @functools.cache
@@ -135,7 +129,7 @@ def _reader(edition: Edition) -> keras.Model:
 
 
 def _searched(
-    features: Callable[[npt.NDArray[Any]], dict[str, npt.NDArray[Any]]],
+    features: Callable[[Array], dict[str, Array]],
     choose: Callable[..., tuple[Chosen, str]],
     few: datasets.Split,
     held: datasets.Split,
@@ -162,9 +156,8 @@ def _trained(
     prefix, model = _network(edition, method)
     batch_size = 32 if len(few) < MANY else 128
 
-    def inputs(images: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        outputs: npt.NDArray[Any] = prefix.predict(images, batch_size=256, verbose=0)
-        return outputs
+    def inputs(images: Array) -> Array:
+        return np.asarray(prefix.predict(images, batch_size=256, verbose=0))
 
     # A new seed makes TensorFlow build its kernels again; this does it before the clock starts.
     keras.utils.set_random_seed(seed)
@@ -232,17 +225,6 @@ def gains(rows: pd.DataFrame, *, transfer: Collection[str] = TRANSFER) -> pd.Dat
     either kind, *validation* decides. On test they are compared seed by seed, since with the same seed both
     learn from the same examples; ``low`` to ``high`` is Student's 95% interval over the seeds. A number of
     labels that lacks a row is left out; ValueError if none is left.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> from tlhelpers import studies
-    >>> score = [0.90, 0.91, 0.80, 0.82]
-    >>> rows = {"method": ["frozen"] * 2 + ["raw pixels"] * 2, "labels": 100, "seed": [0, 1] * 2}
-    >>> rows |= {"validation_accuracy": score, "test_accuracy": score}
-    >>> found = studies.curve.gains(pd.DataFrame(rows))
-    >>> found[["labels", "transfer", "scratch", "gain"]].round(3).values.tolist()
-    [[100, 'frozen', 'raw pixels', 0.095]]
     """
     methods = rows.method.unique()
     kinds = [[method for method in methods if (method in transfer) == kind] for kind in (True, False)]
@@ -283,14 +265,9 @@ def gains(rows: pd.DataFrame, *, transfer: Collection[str] = TRANSFER) -> pd.Dat
 class CatchUp:
     """From how many labels on learning from scratch is as good as transfer; None if it never is.
 
-    Attributes
-    ----------
-    level
-        The least number of labels from which on, at every larger number measured too, the best method
-        from scratch can't be told from the best transfer method, or is better: the interval of the gain
-        reaches zero.
-    ahead
-        The least number from which on its mean accuracy is the higher one.
+    ``level`` is the least number of labels from which on, at every larger number measured too, the interval
+    of the gain reaches zero: the best method from scratch can't be told from the best transfer method, or is
+    better. ``ahead`` is the least one from which on its mean accuracy is the higher one.
     """
 
     level: int | None
@@ -298,16 +275,7 @@ class CatchUp:
 
 
 def catches_up(gained: pd.DataFrame) -> CatchUp:
-    """Find in a table that `gains` made from how many labels on scratch catches up with transfer.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> from tlhelpers import studies
-    >>> gained = pd.DataFrame({"labels": [10, 100, 1000], "gain": [0.2, 0.01, -0.01], "low": [0.1, 0, -0.02]})
-    >>> studies.curve.catches_up(gained)
-    CatchUp(level=100, ahead=1000)
-    """
+    """Find in a table that `gains` made from how many labels on scratch catches up with transfer."""
     return CatchUp(_from_where(gained, gained.low <= 0), _from_where(gained, gained.gain <= 0))
 
 
@@ -328,14 +296,13 @@ def _row(edition: Edition, method: str, labels: int, seed: int) -> dict[str, Any
     few, many = TUNED_AT[edition.name]
     tuned_at = few if labels < MANY else many
     tried = _tried(edition, method, tuned_at)
+    if not tried:
+        return {"learning_rate": None, **point(edition, method, labels, seed=seed, rate=None), "tried": ""}
     scores = {rate: found["validation_accuracy"] for rate, found in tried.items()}
-    rate = best(scores) if scores else None
-    if rate is not None and (labels, seed) == (tuned_at, SEEDS[0]):
-        found = tried[rate]
-    else:
-        found = point(edition, method, labels, seed=seed, rate=rate)
-    words = f"{tuned_at} labels: {in_words(scores)}" if scores else ""
-    return {"learning_rate": rate, **found, "tried": words}
+    rate = best(scores)
+    known = (labels, seed) == (tuned_at, SEEDS[0])
+    found = tried[rate] if known else point(edition, method, labels, seed=seed, rate=rate)
+    return {"learning_rate": rate, **found, "tried": f"{tuned_at} labels: {in_words(scores)}"}
 
 
 def _again(edition: Edition, row: "pd.Series[Any]") -> tuple[float, int]:

@@ -1,7 +1,6 @@
 """Recognise flowers: five kinds from few photos, with a backbone that knows ImageNet, and without.
 
-Its rows stand in ``book/measured/applications.csv`` under the domain "flowers". The chapter also takes from
-here a stand-in for the pocket edition and the credit for its photos.
+Here are also a stand-in for the pocket edition, and the credit for the photos.
 """
 
 import functools
@@ -94,16 +93,7 @@ def sample_photos() -> dict[str, Path]:
 
 
 def photos() -> pd.DataFrame:
-    """Who took which of the thousand flowers, under which licence; a row for each, by its index.
-
-    Examples
-    --------
-    >>> from tlhelpers import studies
-    >>> studies.flowers.photos().loc[[0, 7], ["author", "licence"]]
-           author    licence
-    0       mario  CC BY 2.0
-    7  Jan Fidler  CC BY 2.0
-    """
+    """Who took which of the thousand flowers, under which licence; a row for each, by its index."""
     return pd.DataFrame(list(flower_rows()))
 
 
@@ -112,12 +102,6 @@ def credit_line(data: datasets.Dataset | None = None, indices: npt.ArrayLike = (
 
     `indices` are ``split.indices`` of the flowers shown; none, an empty line. For the stand-in, and without
     `data`, it is the two sample photos.
-
-    Examples
-    --------
-    >>> from tlhelpers import studies
-    >>> studies.flowers.credit_line()  # doctest: +ELLIPSIS
-    'Photos: [danielbuechele](https://...
     """
     if data is not None and data.name == "flowers":
         shown = photos().loc[pd.unique(np.asarray(indices, int))]
@@ -139,7 +123,6 @@ def credit_line(data: datasets.Dataset | None = None, indices: npt.ArrayLike = (
 
 Found = tuple[str, npt.ArrayLike, npt.ArrayLike]
 """What validation chose, and the classes named on validation and on test."""
-
 
 _extractor = functools.cache(feature_extractor)  # building the graph is slow
 _convnet = functools.partial(small_convnet, (SCRATCH_SIZE, SCRATCH_SIZE, 3), widths=WIDTHS)

@@ -46,8 +46,8 @@ class Case:
         Its name in the table: edition, data set, and ``"few"`` or ``"many"`` labels.
     similarity
         Whether the data is like what the backbone was pre-trained on.
-    backbone, image_size
-        The pre-trained network, and the pixels it sees.
+    image_size
+        The pixels that the backbone sees, on a side.
     examples, classes
         Training examples, and the classes they are of.
     epochs, batch_size
@@ -97,14 +97,7 @@ _MOST_VALIDATION, _MOST_TEST = 1000, 2000
 
 
 def case(edition: str, data: str, labels: str) -> Case:
-    """A case of the ladder by its name in the table.
-
-    Examples
-    --------
-    >>> from tlhelpers import studies
-    >>> studies.ladder.case("full", "flowers", "few").examples
-    50
-    """
+    """A case of the ladder by its name in the table."""
     names = {f"{c.edition}, {c.data}, {c.labels}": c for c in CASES}
     wanted = f"{edition}, {data}, {labels}"
     if wanted not in names:
@@ -113,17 +106,9 @@ def case(edition: str, data: str, labels: str) -> Case:
 
 
 def kept_rate(case: Case, depth: str) -> float:
-    """The learning rate that the measured ladder kept for a case at one of `DEPTHS`.
-
-    Examples
-    --------
-    >>> from tlhelpers import studies
-    >>> studies.ladder.kept_rate(studies.ladder.case("full", "flowers", "few"), "head only")
-    0.01
-    """
-    table = page.measured("ladder")
-    where = (table.edition == case.edition) & (table.data == case.data) & (table.labels == case.labels)
-    rows = table[where & (table.depth == depth)]
+    """The learning rate that the measured ladder kept for a case at one of `DEPTHS`."""
+    table, keys = page.measured("ladder"), ["edition", "data", "labels", "depth"]
+    rows = table[(table[keys] == [case.edition, case.data, case.labels, depth]).all(axis=1)]
     if rows.empty:
         raise LookupError(
             f"expected {depth!r} of {case.data}, {case.labels} labels, in the measured ladder, got none. "
@@ -150,8 +135,8 @@ def rung(case: Case, depth: str, *, seed: int, rate: float) -> dict[str, Any]:
     seed decides which examples are labelled, the head, the dropout and the order of the batches; `rate` is
     the first epoch's learning rate. ``test_auc`` is for two classes, else NaN; ``right`` says which test
     examples were found, see `tlhelpers.studies.strategies.right_answers`. ``seconds``, and ``cpu_seconds``
-    of all processors together, cover training, both predictions and what was not there yet: the network's
-    graph, the frozen part.
+    of all cores together, cover training, both predictions and what was not there yet: the network's graph,
+    the frozen part.
     """
     if depth not in DEPTHS:
         raise unknown_name("depth", depth, DEPTHS)

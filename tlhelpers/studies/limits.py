@@ -6,6 +6,7 @@ on digits and looks at what is left of its source task.
 """
 
 import functools
+import string
 import time
 from typing import Any
 
@@ -160,8 +161,8 @@ def race(edition: Edition, way: str, seed: int) -> pd.DataFrame:
     trained.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     # Not after the warm-up: a new seed clears what TensorFlow has built.
     keras.utils.set_random_seed(seed)
-    # An epoch as in the race builds both graphs, so that no way pays for that; its steps are taken back.
-    # Batches of other shapes would have a graph built again.
+    # An epoch with batches as in the race builds both graphs, so that no way pays for that. Its steps are
+    # taken back.
     before = trained.get_weights()
     x = prefix.predict(few.images, batch_size=BATCH_SIZE, verbose=0)
     trained.fit(x, few.labels, batch_size=BATCH_SIZE, verbose=0)
@@ -209,14 +210,14 @@ def letters(fonts: tuple[str, ...]) -> tuple[Array, Array]:
     from matplotlib import get_data_path
     from PIL import Image, ImageDraw, ImageFont
 
-    images = np.zeros((len(fonts), 26, 32, 32), np.uint8)
-    for i, name in enumerate(fonts):
+    images = []
+    for name in fonts:
         font = ImageFont.truetype(f"{get_data_path()}/fonts/ttf/{name}.ttf", 26)
-        for j, letter in enumerate("ABCDEFGHIJKLMNOPQRSTUVWXYZ"):
+        for letter in string.ascii_uppercase:
             picture = Image.new("L", (32, 32))
             ImageDraw.Draw(picture).text((16, 16), letter, fill=255, font=font, anchor="mm")
-            images[i, j] = np.asarray(picture)
-    return recipes.augmented(images.reshape(-1, 32, 32), np.tile(np.arange(26), len(fonts)))
+            images.append(np.asarray(picture))
+    return recipes.augmented(np.stack(images), np.tile(np.arange(26), len(fonts)))
 
 
 def source(edition: Edition) -> tuple[Array, Array, Array, Array]:

@@ -2,8 +2,7 @@
 
 A chapter shows its Keras lines and runs them. A later chapter that starts from the result calls the
 function here, which runs the same lines once and keeps the weights in the cache folder, under a name
-made from everything that went in. A chapter that has just run its lines hands the result over with
-`keep`, so that it need not be computed again; what was not run as the recipe says is not kept.
+made from everything that went in. A chapter that has just run its lines hands the result over with `keep`.
 """
 
 import dataclasses
@@ -51,9 +50,6 @@ FINE_TUNE_EPOCHS = 5
 STEPS_PER_EXECUTION = 20
 """Steps that Keras runs between two looks from Python; changes speed only."""
 
-# TensorFlow traces a training step twice if variables are made inside it: the optimiser's, or a metric's that
-# was given by name. So whatever is trained here has them made before. That changes no number.
-
 TRAIN_FROM = 100
 """First backbone layer that fine-tuning trains. The article says "the last few layers" and no more;
 this is the choice of TensorFlow's tutorial on transfer learning. Its chapter measures two others."""
@@ -76,13 +72,6 @@ def article_model(edition: editions.Edition, *, seed: int = 0) -> keras.Model:
 
     Raw digits (n, height, width), values 0..255, to float32 (n, 10) probabilities. Layers "prepare",
     "backbone" (frozen), "pool", "head". Built line by line in the chapter "Build the model".
-
-    Examples
-    --------
-    >>> from tlhelpers import page, studies
-    >>> pocket = page.Edition("pocket", "digits", "mobilenet_v2_glyphs", "an example")
-    >>> studies.recipes.article_model(pocket).output_shape
-    (None, 10)
     """
     image_shape = datasets.load_dataset(edition.dataset).train.images.shape[1:]
     prepare = preparation(edition.backbone, image_shape, pixel_range=ARTICLE_RANGE)
@@ -98,12 +87,18 @@ def article_model(edition: editions.Edition, *, seed: int = 0) -> keras.Model:
 
 def compile_as_article(model: keras.Model) -> None:
     """Compile as the article does: Adam with Keras' defaults, categorical cross-entropy, accuracy."""
+    _compile(model, keras.optimizers.Adam())
+
+
+def _compile(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
     model.compile(
-        optimizer=keras.optimizers.Adam(),
+        optimizer=optimizer,
         loss="sparse_categorical_crossentropy",
         metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],
         steps_per_execution=STEPS_PER_EXECUTION,
     )
+    # TensorFlow traces a training step twice if variables are made inside it: the optimiser's, or a metric's
+    # that was given by name. To have them made before changes no number.
     model.optimizer.build(model.trainable_variables)
 
 
@@ -133,19 +128,10 @@ def our_model(
 ) -> keras.Model:
     """Our classifier before any training on digits: the backbone's first ten blocks, and all of their output.
 
-    Blocks 0 to 2 are frozen, blocks 3 to 9 train, with BatchNorm, whose averages follow quickly
-    (momentum 0.95). Then flatten, dropout, one dense layer. The seed is for the head, the dropout and random
-    weights of the backbone. Explained in the chapter "Go beyond the article".
-
-    Raw digits (n, height, width), values 0..255, to float32 (n, 10) probabilities. Layers "prepare",
-    "backbone", "flatten", "dropout", "head". Cut it after ``"block_2_add"``.
-
-    Examples
-    --------
-    >>> from tlhelpers import page, studies
-    >>> pocket = page.Edition("pocket", "digits", "mobilenet_v2_glyphs", "an example")
-    >>> studies.recipes.our_model(pocket).get_layer("flatten").output.shape
-    (None, 96)
+    Blocks 0 to 2 are frozen, blocks 3 to 9 train, with BatchNorm, whose averages follow quickly (momentum
+    0.95). Input and output are those of `article_model`; the layers are "prepare", "backbone", "flatten",
+    "dropout", "head". Cut it after ``"block_2_add"``. The seed is for the head, the dropout and a
+    backbone of random weights. Explained in the chapter "Go beyond the article".
     """
     image_shape = datasets.load_dataset(edition.dataset).train.images.shape[1:]
     whole = load_backbone(edition.backbone, weights=weights, seed=seed)
@@ -172,17 +158,8 @@ def augmented(
     beforehand. Rotation by up to 12 degrees, zoom by up to 12%, shift by up to 7% of the size, by Keras' own
     layers. Explained in the chapter "Go beyond the article".
 
-    Parameters
-    ----------
-    images, labels
-        Grey images (n, height, width), any numeric dtype, on a background of 0; their labels, (n,).
-    copies, seed
-        Changed copies of each image, and the seed of the changes.
-
-    Returns
-    -------
-    images, labels : numpy.ndarray
-        ((copies + 1) * n, height, width) and ((copies + 1) * n,), of the same dtypes; the originals first.
+    Takes grey images (n, height, width) of any numeric dtype, on a background of 0, and their labels, (n,).
+    Gives ((copies + 1) * n, height, width) and ((copies + 1) * n,), of the same dtypes, the originals first.
 
     Examples
     --------
@@ -219,36 +196,23 @@ def augmented(
 
 
 def compile_as_ours(model: keras.Model, *, steps: int) -> None:
-    """Compile with our recipe's optimiser: Adam, whose learning rate warms up and then goes down.
+    """Compile with our recipe's optimiser: Adam, whose learning rate goes `up_and_down`, 0.002 at most.
 
-    Over the first tenth of the `steps` of all epochs it rises to 0.002, and over the rest it follows a cosine
-    to zero. Explained in the chapter "Go beyond the article".
-
-    Source of the cosine: Loshchilov and Hutter, *SGDR*, 2017; of the warm-up: Goyal et al., *Accurate,
-    Large Minibatch SGD*, 2017.
-
-    Examples
-    --------
-    >>> from tlhelpers import studies
-    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(10, activation="softmax")])
-    >>> studies.recipes.compile_as_ours(model, steps=100)
-    >>> _ = model.optimizer.iterations.assign(10)
-    >>> round(float(model.optimizer.learning_rate), 4)
-    0.002
+    `steps` are those of all epochs. Explained in the chapter "Go beyond the article".
     """
     if steps < 10:
         raise ValueError(f"steps: expected 10 or more, got {steps}. Give the steps of all epochs together.")
-    warm_up = steps // 10
-    rate = keras.optimizers.schedules.CosineDecay(
-        0.0, steps - warm_up, warmup_target=0.002, warmup_steps=warm_up
-    )
-    model.compile(
-        optimizer=keras.optimizers.Adam(rate),
-        loss="sparse_categorical_crossentropy",
-        metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],
-        steps_per_execution=STEPS_PER_EXECUTION,
-    )
-    model.optimizer.build(model.trainable_variables)
+    _compile(model, keras.optimizers.Adam(up_and_down(0.002, steps)))
+
+
+def up_and_down(peak: float, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
+    """A learning rate that rises over the first tenth of the steps, then follows a cosine to zero.
+
+    Source of the cosine: Loshchilov and Hutter, *SGDR*, 2017; of the warm-up: Goyal et al., *Accurate, Large
+    Minibatch SGD*, 2017.
+    """
+    rise = steps // 10
+    return keras.optimizers.schedules.CosineDecay(0.0, steps - rise, warmup_target=peak, warmup_steps=rise)
 
 
 def our_classifier(edition: editions.Edition, *, limit: int | None = None, seed: int = 0) -> Trained:
@@ -263,10 +227,10 @@ def our_classifier(edition: editions.Edition, *, limit: int | None = None, seed:
     return _run(_Ours(edition, seed, limit))
 
 
-def last_cut_before(model: keras.Model, train_from: int) -> str:
-    """The last cut point of the frozen part: where the second phase divides the network."""
-    order = [layer.name for layer in leaves(model)]
-    first = order.index(model.get_layer("backbone").layers[train_from].name)
+def last_cut_before(model: keras.Model, layer: str) -> str:
+    """The last cut point before a layer: where to divide a network that trains from there on."""
+    order = [each.name for each in leaves(model)]
+    first = order.index(layer)
     return [name for name in cut_points(model) if order.index(name) < first][-1]
 
 
@@ -311,8 +275,9 @@ class _FineTune(_Head):
 
     def start(self) -> tuple[keras.Model, str]:
         model = article_head(self.edition, seed=self.seed).model
-        freeze(model.get_layer("backbone"), train_from=self.train_from, batch_norm="train")
-        return model, last_cut_before(model, self.train_from)
+        backbone = model.get_layer("backbone")
+        freeze(backbone, train_from=self.train_from, batch_norm="train")
+        return model, last_cut_before(model, backbone.layers[self.train_from].name)
 
 
 @dataclass(frozen=True)
@@ -373,29 +338,21 @@ def keep(
 ) -> bool:
     """Hand the result of a chapter's own lines to the chapters after it; gives whether it was kept.
 
+    Takes the whole classifier after training, the part that `fit` trained, and the history that `fit` gave.
     Compares what was run with the recipe: layers, frozen weights, what trains, optimiser, loss, epochs and
     steps. (Labels and seed leave no trace in a model, so they can't be compared.) If all agree, the weights
     and the history go into the cache folder and the recipe need not run again. If not (a reader changed the
     number of epochs, say), it prints what differs and keeps nothing: later chapters then run the recipe
     themselves. Used in the chapters "Train the head" and "Fine-tune the top".
-
-    Parameters
-    ----------
-    model, suffix
-        The whole classifier after training, and the part that `fit` trained.
-    history
-        What `fit` returned.
-    edition, seed
-        As given to the recipe.
     """
     trains = [i for i, layer in enumerate(model.get_layer("backbone").layers) if layer.trainable]
     plan = _FineTune(edition, seed, trains[0]) if trains else _Head(edition, seed)
     reference, at = plan.start()
     expected_suffix = split(reference, at=at)[1]
     compile_as_article(expected_suffix)
-    images = len(datasets.load_dataset(edition.dataset).train)
-    per_epoch = -(-images // BATCH_SIZE)
-    expected = _settings(reference, expected_suffix, epochs=plan.epochs, steps=plan.epochs * per_epoch)
+    digits = len(datasets.load_dataset(edition.dataset).train)
+    steps = plan.epochs * -(-digits // BATCH_SIZE)
+    expected = _settings(reference, expected_suffix, epochs=plan.epochs, steps=steps)
     optimizer = getattr(suffix, "optimizer", None)
     steps = int(optimizer.iterations) if optimizer else 0
     got = _settings(model, suffix, epochs=history.params["epochs"], steps=steps)
@@ -479,12 +436,6 @@ def classic_network(
 
     The same compiled network at every call: `Network.reset` sets it back. `train_from` is the first layer
     that trains, None for the head alone; the rest is as `tlhelpers.load_backbone` takes it.
-
-    Examples
-    --------
-    >>> from tlhelpers import studies
-    >>> studies.recipes.classic_network("mobilenet_v2_glyphs", (8, 8), 32, 2, None).suffix.output_shape
-    (None, 2)
     """
     backbone = load_backbone(backbone_name, image_size=image_size)
     freeze(backbone, train_from=train_from)
@@ -493,10 +444,7 @@ def classic_network(
     x = keras.layers.GlobalAveragePooling2D(name="pool")(backbone(x))
     x = keras.layers.Dropout(0.2, seed=0, name="dropout")(x)
     model = keras.Model(inputs, keras.layers.Dense(classes, activation="softmax", name="head")(x))
-    order = [layer.name for layer in leaves(model)]
-    first = order.index(train_from or "dropout")
-    at = [name for name in cut_points(model) if order.index(name) < first][-1]
-    prefix, suffix = split(model, at)
+    prefix, suffix = split(model, last_cut_before(model, train_from or "dropout"))
     suffix.compile(keras.optimizers.Adam(), "sparse_categorical_crossentropy")
     suffix.optimizer.build(suffix.trainable_variables)
     return Network(prefix, suffix, suffix.get_weights())

@@ -1,9 +1,6 @@
 """Sentiment of review sentences: a sentence encoder, word vectors and word counts, by number of labels.
 
-Four ways to learn whether a sentence praises. Three transfer: a linear probe on a frozen encoder, the same
-encoder with its last two blocks fine-tuned, and the mean of word vectors. One starts from nothing but the
-labelled sentences: TF-IDF. All choose their settings on the same validation sentences. Explained in the
-chapter "Read sentiment".
+All methods choose their settings on the same validation sentences. Explained in the chapter "Read sentiment".
 """
 
 import functools
@@ -64,12 +61,7 @@ SIZES = (20, 100, 200, 600)
 FILM_METHODS, FILM_SIZES = ("frozen", "TF-IDF"), (100, 300, 1_000, 3_000)
 """Of the table "sentences": the critics' film sentences, which go on where the others end."""
 
-DOMAINS = {
-    "amazon": "products",
-    "yelp": "restaurants",
-    "imdb": "films",
-    "rt-polarity": "films, by critics",
-}
+DOMAINS = {"amazon": "products", "yelp": "restaurants", "imdb": "films", "rt-polarity": "films, by critics"}
 """What the sentences of each domain are about."""
 
 TEST = 280
@@ -128,19 +120,10 @@ class Domain:
 
 
 def read_labelled(path: str | Path, *, encoding: str = "utf-8") -> Reviews:
-    r"""Read sentences of one's own: a line each, a tab, and 0 or 1. Those that come twice count once.
+    """Read sentences of one's own: a line each, a tab, and 0 or 1. Those that come twice count once.
 
     Raises ValueError if the bytes are of another encoding (many older collections are "latin-1"), or a line
     has no sentence, tab and label.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
-    ...     _ = file.write("Works well.\t1\nBroke at once.\t0\n")
-    ...     file.flush()
-    ...     read_labelled(file.name).labels.tolist()
-    [1, 0]
     """
     data = Path(path).read_bytes()
     try:
@@ -190,16 +173,8 @@ def load(name: str, *, edition: Edition | None = None) -> Domain:
     train. Sentences that come twice are left out. The pocket edition has a stand-in for each but
     "rt-polarity": 24 sentences of our own, 12 train, 6 validation, 6 test.
 
-    Notes
-    -----
     Sources: Kotzias et al., *From group to individual labels using deep features*, 2015; Pang and Lee,
     *Seeing stars*, 2005.
-
-    Examples
-    --------
-    >>> pocket = Edition("pocket", "digits", "mobilenet_v2_glyphs", "an example")
-    >>> load("yelp", edition=pocket).about
-    'restaurants'
     """
     edition = edition or page.current()
     names = DOMAINS if edition.name == "full" else _OPENINGS
@@ -240,14 +215,9 @@ def _load(name: str, edition: str) -> Domain:
 class Fitted:
     """A way to read sentiment, learnt.
 
-    Attributes
-    ----------
-    predict
-        Takes texts; gives int64 labels (n,).
-    validation, choice
-        Accuracy on the validation sentences, and the settings that they chose.
-    cpu_seconds
-        Of all cores, for learning and choosing. Encoding the sentences, once for all, is left out.
+    `predict` takes texts and gives int64 labels (n,). `validation` is the accuracy on the validation
+    sentences, `choice` what they chose. `cpu_seconds` are those of all cores, for learning and choosing;
+    encoding the sentences, once for all, is left out.
     """
 
     predict: Callable[[Sequence[str]], Labels]
@@ -267,13 +237,6 @@ def fit(
 
     Raises ValueError if `few` holds one class only. The seed is for fine-tuning: the head's random weights,
     dropout and the order of the sentences.
-
-    Examples
-    --------
-    >>> pocket = Edition("pocket", "digits", "mobilenet_v2_glyphs", "an example")
-    >>> data = load("yelp", edition=pocket)
-    >>> fit("TF-IDF", data.train, data.validation, edition=pocket).validation
-    1.0
     """
     if method not in METHODS:
         raise unknown_name("method", method, METHODS)
@@ -284,9 +247,8 @@ def fit(
     x, held = features(few.texts), features(validation.texts)
     began = time.process_time()
     if method == "fine-tuned":
-        predict, score, choice = _fine_tuned(
-            _ENCODERS[edition.name], x, few.labels, held, validation.labels, seed
-        )
+        encoder = _ENCODERS[edition.name]
+        predict, score, choice = _fine_tuned(encoder, x, few.labels, held, validation.labels, seed)
     else:
         predict, score, choice = _searched(method, x, few.labels, held, validation.labels)
     seconds = round(time.process_time() - began, 1)
@@ -447,14 +409,7 @@ def encode_domain(data: Domain, *, edition: Edition | None = None) -> npt.NDArra
 def measure(
     method: str, labels: int, *, seed: int = 0, domain: str = "amazon", edition: Edition | None = None
 ) -> dict[str, Any]:
-    """Draw so many labelled sentences, half of them praise, learn from them, and test.
-
-    Examples
-    --------
-    >>> pocket = Edition("pocket", "digits", "mobilenet_v2_glyphs", "an example")
-    >>> list(measure("TF-IDF", 12, edition=pocket))
-    ['value', 'validation', 'choice', 'cpu_seconds']
-    """
+    """Draw so many labelled sentences, half of them praise, learn from them, and test."""
     edition = edition or page.current()
     data = load(domain, edition=edition)
     _features(method, edition, data.texts)  # at once, in one order: the same for all labels and seeds

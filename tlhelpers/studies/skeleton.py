@@ -1,8 +1,7 @@
 """What all studies have in common: a table measured row by row, and the parts that a row is made of.
 
-A study states its grid, how one row is measured, and which rows may be measured again on a page (`Study`).
-`measure` fills its table in ``book/measured``, and can be interrupted; `check_one` measures one row again.
-The rest is what several studies do alike: draw few examples, choose by validation, train.
+`measure` fills a `Study`'s table in ``book/measured``; `check_one` measures one row again on a page. The rest
+is what several studies do alike: draw few examples, choose by validation, train.
 """
 
 import itertools
@@ -45,10 +44,10 @@ class Study:
     row
         Takes an edition and a row's keys; gives its other columns, or a table of several rows.
     again
-        Takes an edition and a row; gives its value as it is now, and the number of examples that this is a
-        share of (None where it is no share). None where no page measures a row again.
+        Takes an edition and a row; gives its value now, and the number of examples that this is a share of
+        (None where it is no share). None where no page measures a row again.
     like, value
-        Columns that say what was measured (rows that share them differ in their seed only); what is compared.
+        Columns that are the same in rows that differ in their seed only; what is compared.
     where, most_seconds
         Which rows a page has time for: a condition on columns, and the most ``cpu_seconds`` of such a point.
     """
@@ -111,8 +110,7 @@ def measure(study: Study, edition: Edition, folder: Path) -> None:
         print(f"{study.table}: {', '.join(map(str, values))} ...", flush=True)
         found = study.row(edition, *values)
         rows = found if isinstance(found, pd.DataFrame) else pd.DataFrame([found])
-        rows = pd.concat([pd.DataFrame([key] * len(rows), index=rows.index), rows], axis=1)
-        rows = rows.assign(**page.stamp())
+        rows = pd.concat([pd.DataFrame(key, index=rows.index), rows], axis=1).assign(**page.stamp())
         with cache.atomic_file(path) as partial:
             if set(rows) <= set(table):  # what is there stays as it is, to the byte
                 rows = rows.reindex(columns=table.columns)
@@ -125,11 +123,10 @@ def measure(study: Study, edition: Edition, folder: Path) -> None:
 def check_one(study: Study, *, edition: Edition | None = None, which: int | None = None) -> pd.DataFrame:
     """Measure one row of a study's table again, and stop if it does not agree.
 
-    The code that computes chooses the row, so another one is taken as the project moves on, and none by a
-    change of comments; or `which`, a number, does. Gives one row: the columns `Study.like`, ``seed``,
-    ``then``, ``now`` and ``allowed``, the tolerance over the point's seeds. Raises page.Disagreement if they
-    differ by more, LookupError if no point has three seeds. Explained in the chapter "Climb the freezing
-    ladder".
+    `which`, a number, chooses the row, or else the code that computes does: another row as the project moves
+    on. Gives one row: the columns `Study.like`, ``seed``, ``then``, ``now`` and ``allowed``, the tolerance
+    over the point's seeds. Raises page.Disagreement if they differ by more, LookupError if no point has three
+    seeds. Explained in the chapter "Climb the freezing ladder".
     """
     assert study.again is not None, study.table
     edition = edition or page.current()
@@ -197,12 +194,6 @@ def in_proportion(labels: npt.ArrayLike, number: int, *, seed: int) -> npt.NDArr
     """Positions of `number` examples with the classes in proportion; all, in order, if there are no more.
 
     Raises ValueError if a class would have none.
-
-    Examples
-    --------
-    >>> labels = np.repeat([0, 1], [30, 10])
-    >>> np.bincount(labels[in_proportion(labels, 8, seed=0)]).tolist()
-    [6, 2]
     """
     labels = np.asarray(labels)  # a table's column would be looked up by its index
     everything = np.arange(len(labels))
@@ -217,15 +208,7 @@ def in_proportion(labels: npt.ArrayLike, number: int, *, seed: int) -> npt.NDArr
 def draw(
     train: Examples, number: int, *, seed: int, rule: Callable[..., npt.NDArray[np.int64]] = balanced
 ) -> Examples:
-    """So many labelled examples, by the rule `balanced` or `in_proportion`.
-
-    Examples
-    --------
-    >>> import tlhelpers as tl
-    >>> few = draw(tl.load_dataset("digits").train, 30, seed=0)
-    >>> np.bincount(few.labels).tolist()
-    [3, 3, 3, 3, 3, 3, 3, 3, 3, 3]
-    """
+    """So many labelled examples, by the rule `balanced` or `in_proportion`."""
     return train.take(rule(train.labels, number, seed=seed))
 
 
@@ -267,8 +250,8 @@ def search(
     """Fit a classifier to each kind of features with each setting; keep the one that validation likes best.
 
     `train` and `validation` hold arrays (n, ...) by the features' name. `classifier` and `grid` take the
-    number of features: an estimator, and what scikit-learn's GridSearchCV takes for it. The first of the best
-    wins. Only `train` is fitted to.
+    number of features and give an estimator, and what scikit-learn's GridSearchCV takes for it. The first of
+    the best wins. Only `train` is fitted to.
     """
     found: list[Chosen] = []
     for name, x in train.items():
@@ -295,15 +278,11 @@ def search_probes(
 ) -> tuple[Chosen, str]:
     """`search` among linear probes, by the penalty for each feature; the choice, and in words."""
     alpha = "ridgeclassifier__alpha"
-    found = search(
-        probe,
-        lambda width: {alpha: [penalty * width for penalty in penalties]},
-        train,
-        labels,
-        validation,
-        validation_labels,
-        scoring=scoring,
-    )
+
+    def grid(width: int) -> dict[str, list[float]]:
+        return {alpha: [penalty * width for penalty in penalties]}
+
+    found = search(probe, grid, train, labels, validation, validation_labels, scoring=scoring)
     penalty = found.settings[alpha] / found.classifier.n_features_in_
     return found, f"{found.features}, penalty {penalty:g}"
 
@@ -355,8 +334,7 @@ def fit_with_cosine(
         lambda epoch: float(rate * (1 + np.cos(np.pi * epoch / epochs)) / 2)
     )
     keras.utils.set_random_seed(seed)
-    every = [cosine, *callbacks]
-    model.fit(x, labels, batch_size=batch_size, epochs=epochs, callbacks=every, verbose=0)
+    model.fit(x, labels, batch_size=batch_size, epochs=epochs, callbacks=[cosine, *callbacks], verbose=0)
 
 
 def fit_few(

@@ -12,6 +12,7 @@ from typing import Any, Literal, cast
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy import stats
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 
 from tlhelpers import page
@@ -83,19 +84,16 @@ class Strategy:
     depth
         The rung of the ladder: where training begins.
     train_from, batch_norm
-        The first layer that trains, None for the head alone, and what BatchNorm does, as `tlhelpers.freeze`
-        takes them.
+        What `tlhelpers.freeze` takes; None is for the head alone.
     learning_rate
         For Adam, to begin with; the ladder lets it follow a cosine to zero.
-    why
-        The reasons, in words.
-    evidence
-        The rungs this rests on, as `ladder_means` gives them. Not part of what is printed.
+    why, evidence
+        The reasons in words, and the rungs they rest on, as `ladder_means` gives them.
     """
 
     depth: str
     train_from: str | None
-    batch_norm: Literal["frozen", "train"]
+    batch_norm: Literal["frozen"]
     learning_rate: float
     why: str
     evidence: pd.DataFrame = field(repr=False)
@@ -103,12 +101,11 @@ class Strategy:
     @property
     def words(self) -> str:
         """Which layers train and which don't, in a sentence."""
-        norms = "every BatchNorm layer" if self.batch_norm == "frozen" else "nothing else"
         if self.train_from is None:
             return "Train the head alone; freeze the whole backbone."
         if self.depth == "everything":
-            return f"Train everything; freeze {norms}."
-        return f"Train {_begins(self.depth)}, and the head; freeze all before it, and {norms}."
+            return "Train everything; freeze every BatchNorm layer."
+        return f"Train {_begins(self.depth)}, and the head; freeze all before it, and every BatchNorm layer."
 
     @property
     def freeze(self) -> dict[str, Any]:
@@ -126,12 +123,12 @@ class Similarity:
         ``"similar"`` or ``"different"``.
     saved
         Share of the mistakes that the pre-trained features avoid: 1 for all, 0 for none, below 0
-        where they make more. `recommend_strategy` takes this number, too.
+        where they make more.
     accuracy, reference
         Cross-validated accuracy with the pre-trained features, and what it is compared with: the
         random network's features or always the commonest class, whichever does better.
     examples
-        Examples it rests on.
+        How many it rests on.
     """
 
     kind: Kind
@@ -146,16 +143,16 @@ def estimate_similarity(
 ) -> Similarity:
     """Estimate how like its source a data set is to a pre-trained network.
 
-    A linear classifier reads the classes off the frozen features, once from the pre-trained network
-    and once from the same network with random weights. If pre-training saves at least a third of the
-    mistakes, the network knows such data: "similar".
+    A linear classifier reads the classes off the frozen features of the pre-trained network, and off those of
+    the same network with random weights. If pre-training saves at least a third of the mistakes, the network
+    knows such data: "similar".
 
     Parameters
     ----------
     features
         Outputs of the frozen pre-trained backbone, pooled, (n, channels).
     random_features
-        Outputs of the same backbone with random weights for the same images, (n, channels).
+        The same backbone's with random weights, for the same images, (n, channels).
     labels
         Class numbers, (n,), int.
 
@@ -173,9 +170,8 @@ def estimate_similarity(
     -----
     Source of the method: the linear probe of Alain and Bengio, *Understanding intermediate layers using
     linear classifier probes*, 2016. The control with random weights, and the third, are ours: they part
-    flower photographs from digits and X-rays, three data sets in all. A score of the features alone, such
-    as LogME (You et al., *LogME: Practical Assessment of Pre-trained Models for Transfer Learning*, 2021),
-    ranks networks for one data set; across data sets its values did not part ours.
+    flower photographs from digits and X-rays, three data sets in all. Scores of the features alone, such as
+    LogME (You et al., 2021), rank networks for one data set; across data sets they did not part ours.
     Explained in the chapter "Choose what to freeze".
 
     Examples
@@ -189,8 +185,7 @@ def estimate_similarity(
     """
     y = np.asarray(labels)
     parts = []
-    for name, given in (("features", features), ("random_features", random_features)):
-        x = np.asarray(given)
+    for name, x in (("features", np.asarray(features)), ("random_features", np.asarray(random_features))):
         if x.ndim < 2 or y.ndim != 1 or len(x) != len(y):
             raise ValueError(
                 f"{name}: expected (n, channels) with a label for each, got {x.shape} and labels of shape "
@@ -220,25 +215,16 @@ def estimate_similarity(
 def ladder_means(table: pd.DataFrame) -> pd.DataFrame:
     """Mean and interval over the seeds for each rung of the measured ladder, in the table's order.
 
-    `table` holds rows of the ladder. For validation and test accuracy there are the mean
-    (``test_accuracy``) and its 95% interval by Student's t (``test_low``, ``test_high``; NaN for one seed).
-
-    Examples
-    --------
-    >>> from tlhelpers import page, studies
-    >>> table = page.measured("ladder").query("edition == 'pocket'")
-    >>> studies.strategies.ladder_means(table).depth.tolist()
-    ['head only', 'block 6']
+    For validation and test accuracy there are the mean (``test_accuracy``) and its 95% interval by Student's
+    t (``test_low``, ``test_high``; NaN for one seed).
     """
-    from scipy.stats import t
-
     keys = ["data", "labels", "examples", "similarity", "depth", "learning_rate"]
     groups = table.groupby(keys, sort=False, dropna=False)
     means = groups.seed.count().rename("seeds").reset_index()
     for name in ("validation", "test"):
         values = groups[f"{name}_accuracy"]
         mean, spread, number = (values.agg(what).to_numpy() for what in ("mean", "std", "count"))
-        half = t.ppf(0.975, np.maximum(number - 1, 1)) * spread / np.sqrt(number)
+        half = stats.t.ppf(0.975, np.maximum(number - 1, 1)) * spread / np.sqrt(number)
         means[f"{name}_accuracy"] = mean
         means[f"{name}_low"], means[f"{name}_high"] = mean - half, mean + half
     return means
@@ -263,9 +249,8 @@ def recommend_strategy(
         Whether the data is like the source: ``"similar"``, ``"different"``, what `estimate_similarity`
         returned, or its ``saved``.
     by
-        ``"measured"`` follows the measured ladder: of the depths tried on data of this kind, those
-        within a point of the best on validation, and of these the one that trains fewest layers.
-        ``"classic"`` follows the classic table, for comparison.
+        ``"measured"``: of the depths tried on data of this kind, those within a point of the best on
+        validation, and of these the one that trains fewest layers. ``"classic"``: the classic table.
 
     Returns
     -------
@@ -284,10 +269,9 @@ def recommend_strategy(
     Notes
     -----
     Few and many are counted by class. Between the few and the many of the ladder nothing was
-    measured; the border is their geometric mean.
-    Source of the classic table: it is told in many places; the book's chapter names some. Yosinski et al.,
-    *How transferable are features in deep neural networks?*, 2014, measured what lies under it.
-    Explained in the chapter "Choose what to freeze".
+    measured; the border is their geometric mean. Source of the classic table: it is told in many places;
+    Yosinski et al., *How transferable are features in deep neural networks?*, 2014, measured what lies under
+    it. Explained in the chapter "Choose what to freeze".
 
     Examples
     --------
@@ -306,20 +290,12 @@ def recommend_strategy(
 def advice_table(*, by: Literal["measured", "classic"] = "measured") -> pd.DataFrame:
     """Every answer that `recommend_strategy` has, and what was measured where it applies.
 
-    The answer depends on the kind of data and on the number of examples a class, and it jumps once:
-    four answers in all, each with a row for every data set that it rests on. ``from`` and ``to`` are the
-    examples a class that it holds for (`to` itself belongs to the next answer); ``accuracy`` is the share of
-    the test examples found by following the advice there, ``measured_rate`` the learning rate it had there,
-    ``seconds`` the median over the seeds. ``low`` to ``high`` is the wider, on each side, of two intervals:
-    Student's t over the seeds and the bootstrap over the test examples, since three seeds that happen to
-    agree say nothing of 200 test images.
-
-    Examples
-    --------
-    >>> from tlhelpers import studies
-    >>> table = studies.strategies.advice_table(by="classic")
-    >>> table.groupby("similarity", sort=False).depth.unique().map(list).to_dict()
-    {'similar': ['block 16', 'block 10'], 'different': ['block 6', 'everything']}
+    Four answers, for two kinds of data with few and with many examples; each has a row for every data set
+    that it rests on. ``from`` and ``to`` are the examples a class that it holds for (`to` itself belongs to
+    the next answer), ``accuracy`` the share of the test examples found by following it, ``measured_rate`` the
+    learning rate it had there, ``seconds`` the median over the seeds. ``low`` to ``high`` is the wider, on
+    each side, of two intervals: Student's t over the seeds and the bootstrap over the test examples, since
+    three seeds that happen to agree say nothing of 200 test images.
     """
     _check_word("by", by, ("measured", "classic"))
     found = []
@@ -359,10 +335,7 @@ class _Climbed:
     rows: dict[Labels, pd.DataFrame]
     most_few: float
     least_many: float
-
-    @property
-    def border(self) -> float:
-        return math.sqrt(self.most_few * self.least_many)
+    border: float
 
 
 def _climbed(kind: Kind) -> _Climbed:
@@ -374,8 +347,9 @@ def _climbed(kind: Kind) -> _Climbed:
             f"expected {kind} data with few and with many labels in the measured ladder, got none. "
             "Run `make measure TABLE=ladder` in the full edition."
         )
-    most_few, least_many = (few.examples / few.classes).max(), (many.examples / many.classes).min()
-    return _Climbed({"few": few, "many": many}, float(most_few), float(least_many))
+    most_few = float((few.examples / few.classes).max())
+    least_many = float((many.examples / many.classes).min())
+    return _Climbed({"few": few, "many": many}, most_few, least_many, math.sqrt(most_few * least_many))
 
 
 def _strategy(kind: Kind, labels: Labels, by: Literal["measured", "classic"]) -> Strategy:
@@ -402,7 +376,7 @@ def _strategy(kind: Kind, labels: Labels, by: Literal["measured", "classic"]) ->
         batch_norm="frozen",
         # Where the cases differ, the lower rate is the safe one.
         learning_rate=float(here.learning_rate.min()),
-        why=f"{amount} {taken} {_reason(rows, depth, kind, labels, by)}",
+        why=f"{amount} {taken} {_reason(rows, evidence, depth, (kind, labels), by)}",
         evidence=evidence,
     )
 
@@ -455,26 +429,28 @@ def _begins(depth: str) -> str:
     return {"head only": "the head alone", "everything": "everything"}.get(depth, f"from {depth} on")
 
 
-def _reason(rows: pd.DataFrame, depth: str, kind: Kind, labels: Labels, by: str) -> str:
+def _reason(
+    rows: pd.DataFrame, evidence: pd.DataFrame, depth: str, answer: tuple[Kind, Labels], by: str
+) -> str:
     """What the ladder says of this depth and of the classic one."""
-    classic = CLASSIC[kind, labels]
-    said = f'The classic advice here is "{_IN_WORDS[kind, labels]}", read as training {_begins(classic)}.'
+    classic = CLASSIC[answer]
+    said = f'The classic advice here is "{_IN_WORDS[answer]}", read as training {_begins(classic)}.'
     if by == "classic":
         return said
-    behind = _behind(ladder_means(rows))
+    behind = _behind(evidence)
+    order = list(behind.index)
     top = str(behind.idxmin())
     best = f"Training {_begins(top)} was best on validation."
     if depth != top:
         best += f" Training {_begins(depth)} was within a point of it, with fewer layers."
     if classic == depth:
         return f"{best} {said} The measurement agrees."
-    if classic not in behind.index:
+    if classic not in order:
         return f"{best} {said} That was not measured in every case."
     compared = [_lost(case, depth, classic) for _, case in rows.groupby("data")]
-    points = 100 * float(np.mean([lost for lost, _ in compared]))
+    points = 100 * np.mean([lost for lost, _ in compared])
     low, high = 100 * _interval(np.mean([draws for _, draws in compared], axis=0))
     verdict = "contradicts it" if low > 0 else "speaks for it" if high < 0 else "can't tell the two apart"
-    order = list(behind.index)
     cheaper = ""
     if low <= 0 <= high and order.index(depth) < order.index(classic):
         cheaper = f" Training {_begins(depth)} trains fewer layers, so it is the cheaper of the two."
@@ -496,42 +472,31 @@ def regret(
     """Points of test accuracy lost by following an advice instead of the best depth, or another advice.
 
     ``"measured elsewhere"`` follows the ladders of the *other* data sets of the same kind, and leaves a case
-    out where there is none: what the advice is worth on new data. The best depth of a case is the one with
-    the highest mean validation accuracy; test accuracy is averaged over the seeds. One row a case of `table`
-    (rows of the measured ladder; by default those the advice rests on), and a last one, ``"all"``, for their
-    mean; a negative regret is a gain.
+    out where there is none: what the advice is worth on new data. The best depth of a case has the highest
+    mean validation accuracy. One row a case of `table` (rows of the measured ladder; by default those the
+    advice rests on), and a last one, ``"all"``, for their mean; a negative regret is a gain.
 
     ``low`` to ``high`` is a 95% interval over other test examples, not over the few seeds: both depths are
     judged on the same resampled examples. Source of this paired bootstrap: Efron and Tibshirani, *An
     Introduction to the Bootstrap*, 1993; 2,000 resamples, percentiles.
-
-    Examples
-    --------
-    >>> from tlhelpers import studies
-    >>> studies.strategies.regret("classic").columns.tolist()
-    ['data', 'labels', 'advised', 'against', 'regret', 'low', 'high']
     """
     advices = ("measured", "classic", "measured elsewhere")
     _check_word("by", by, advices)
     _check_word("against", against, ("best", *advices))
     if table is None:
         table = page.measured("ladder").query("edition == @EDITION")
-    rows, draws = [], []
+    rows, compared = [], []
     for (data, labels), case in table.groupby(["data", "labels"], sort=False):
         advised, instead = (_depth_by(each, table, case) for each in (by, against))
-        if advised is None or instead is None:
-            continue
-        lost, resampled = _lost(case, instead, advised)
-        rows.append({"data": data, "labels": labels, "advised": advised, "against": instead, "regret": lost})
-        draws.append(resampled)
+        if advised is not None and instead is not None:
+            rows.append((data, labels, advised, instead))
+            compared.append(_lost(case, instead, advised))
     if not rows:
         raise LookupError("expected at least one case with an advice in the ladder, got none.")
-    mean = float(np.mean([row["regret"] for row in rows]))
-    rows.append({"data": "all", "labels": "", "advised": "", "against": "", "regret": mean})
-    draws.append(np.mean(draws, axis=0))
-    result = pd.DataFrame(rows)
-    result["regret"] *= 100
-    result["low"], result["high"] = 100 * _interval(np.asarray(draws))
+    lost, draws = [lost for lost, _ in compared], [draws for _, draws in compared]
+    result = pd.DataFrame([*rows, ("all", "", "", "")], columns=["data", "labels", "advised", "against"])
+    result["regret"] = 100 * np.array([*lost, np.mean(lost)])
+    result["low"], result["high"] = 100 * _interval(np.array([*draws, np.mean(draws, axis=0)]))
     return result
 
 

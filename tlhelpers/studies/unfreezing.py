@@ -74,21 +74,14 @@ class GroupAdam(keras.optimizers.Adam):  # type: ignore[misc]
     on being averaged while it is 0. Source: the discriminative learning rates of Howard and Ruder, 2018.
 
     `groups` are beginnings of layer names, each followed by ``_`` or the name's end. `multipliers` is a
-    variable, float32, one number for each group, 1 at first.
-
-    Examples
-    --------
-    >>> from tlhelpers import studies
-    >>> adam = studies.unfreezing.GroupAdam(0.001, ("block_9", "head"))
-    >>> adam.multipliers.assign([0.1, 1.0])  # doctest: +SKIP
+    variable, float32, one number for each group, 1 at first: ``adam.multipliers.assign([0.1, 1.0])``.
     """
 
     def __init__(self, learning_rate: float = 0.001, groups: tuple[str, ...] = GROUPS) -> None:
         super().__init__(learning_rate)
         self.groups = tuple(groups)
-        self.multipliers = keras.Variable(
-            np.ones(len(groups), "float32"), trainable=False, name="multipliers"
-        )
+        ones = np.ones(len(groups), "float32")
+        self.multipliers = keras.Variable(ones, trainable=False, name="multipliers")
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """One variable's step, at its group's rate."""
@@ -150,9 +143,8 @@ def _held_out(edition: Edition) -> dict[str, tuple[npt.NDArray[Any], npt.NDArray
 def train(edition: Edition, way: str, *, seed: int, rate: float) -> dict[str, float]:
     """Train our network in one way, and test it at home and away: accuracies, and seconds of the training.
 
-    Blocks 3 to 9 and the head train on 300 digits for 20 epochs, BatchNorm frozen; the learning rate follows
-    a cosine from `rate` to zero. Draw, head, dropout and order of batches follow the seed, so that all ways
-    with one seed differ in nothing but the multipliers.
+    The learning rate follows a cosine from `rate` to zero. Draw, head, dropout and order of batches follow
+    the seed, so that all ways with one seed differ in nothing but the multipliers.
     """
     few = draw(datasets.load_dataset(edition.dataset).train, LABELS, seed=seed)
     network = _network(edition)
@@ -164,14 +156,7 @@ def train(edition: Edition, way: str, *, seed: int, rate: float) -> dict[str, fl
         on_epoch_begin=lambda epoch, logs: suffix.optimizer.multipliers.assign(multipliers(way, epoch))
     )
     fit_with_cosine(
-        suffix,
-        x,
-        few.labels,
-        rate=rate,
-        epochs=EPOCHS,
-        batch_size=BATCH_SIZE,
-        seed=seed,
-        callbacks=[begin],
+        suffix, x, few.labels, rate=rate, epochs=EPOCHS, batch_size=BATCH_SIZE, seed=seed, callbacks=[begin]
     )
     seconds = time.process_time() - began
     found = {}

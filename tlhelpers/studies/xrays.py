@@ -1,7 +1,6 @@
 """Chest X-rays: pneumonia or not, with and without transfer, and what a doctor would ask of the answer.
 
 The X-rays are 28 by 28 pixels, from one children's hospital. Nothing here is fit for use on patients.
-Rows stand in ``book/measured/applications.csv`` under the domain "xrays".
 """
 
 import dataclasses
@@ -82,14 +81,7 @@ def load(edition: Edition) -> datasets.Dataset:
 
 
 def schedule(labels: int) -> dict[str, Any]:
-    """Batch size and epochs for so many labels: some two hundred steps, or three looks at all of them.
-
-    Examples
-    --------
-    >>> from tlhelpers import studies
-    >>> studies.xrays.schedule(200)
-    {'batch_size': 16, 'epochs': 16}
-    """
+    """Batch size and epochs for so many labels: some two hundred steps, or three looks at all of them."""
     batch_size = 16 if labels < 500 else 32
     return {"batch_size": batch_size, "epochs": max(3, math.ceil(200 * batch_size / labels))}
 
@@ -104,12 +96,6 @@ def threshold_at_specificity(
 
     `labels` are 0 (healthy) and 1 (sick), (n,); a higher score means rather sick. A threshold is a setting:
     choose it on validation.
-
-    Examples
-    --------
-    >>> from tlhelpers import studies
-    >>> studies.xrays.threshold_at_specificity([0, 0, 0, 0, 1], [0.1, 0.2, 0.3, 0.9, 0.8], specificity=0.75)
-    0.3
     """
     healthy, _ = _by_class(labels, scores)
     if not 0 < specificity < 1:
@@ -121,14 +107,7 @@ def threshold_at_specificity(
 def sensitivity_specificity(
     labels: npt.ArrayLike, scores: npt.ArrayLike, *, above: float
 ) -> dict[str, float]:
-    """Share of the sick that score above a threshold, and share of the healthy that don't.
-
-    Examples
-    --------
-    >>> from tlhelpers import studies
-    >>> studies.xrays.sensitivity_specificity([0, 0, 1, 1], [0.1, 0.6, 0.4, 0.9], above=0.5)
-    {'sensitivity': 0.5, 'specificity': 0.5}
-    """
+    """Share of the sick that score above a threshold, and share of the healthy that don't."""
     healthy, sick = _by_class(labels, scores)
     return {"sensitivity": float((sick > above).mean()), "specificity": float((healthy <= above).mean())}
 
@@ -147,18 +126,10 @@ def _by_class(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[Numbers, Nu
 def prior_shift(probabilities: npt.ArrayLike, *, old: float, new: float) -> Numbers:
     """Probabilities of being sick, (n,), where the sick are another share than they were in training.
 
-    `old` is their share among the training images, `new` their share where the classifier is used. The order
-    stays, and with it AUC.
-
-    Source: Saerens, Latinne and Decaestecker, *Adjusting the outputs of a classifier to new a priori
-    probabilities: a simple procedure*, 2002. It holds if the sick look alike in both places, and so do the
-    healthy.
-
-    Examples
-    --------
-    >>> from tlhelpers import studies
-    >>> studies.xrays.prior_shift([0.5], old=0.5, new=0.2).round(3).tolist()
-    [0.2]
+    `old` is their share among the training images, `new` their share where the classifier is used. It holds
+    if the sick look alike in both places, and so do the healthy. The order stays, and with it AUC. Source:
+    Saerens, Latinne and Decaestecker, *Adjusting the outputs of a classifier to new a priori probabilities: a
+    simple procedure*, 2002.
     """
     p = np.asarray(probabilities, dtype=float)
     if not ((p >= 0) & (p <= 1)).all() or not (0 < old < 1 and 0 < new < 1):
@@ -213,15 +184,9 @@ def _raw_pixels(data: datasets.Dataset, few: datasets.Split) -> Found:
         {"pixels": part.images.reshape(len(part), -1) / np.float32(255)}
         for part in (few, data.validation, data.test)
     )
-    found = search(
-        lambda width: LogisticRegression(max_iter=500),
-        lambda width: {"C": INVERSE_PENALTIES},
-        x,
-        few.labels,
-        validation,
-        data.validation.labels,
-        scoring="roc_auc",
-    )
+    parts = x, few.labels, validation, data.validation.labels
+    classifier, grid = LogisticRegression(max_iter=500), {"C": INVERSE_PENALTIES}
+    found = search(lambda _: classifier, lambda _: grid, *parts, scoring="roc_auc")
     score = found.classifier.decision_function
     return f"C {found.settings['C']:g}", score(validation["pixels"]), score(test["pixels"])
 
