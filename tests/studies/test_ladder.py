@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tlhelpers import page, studies
+from tlhelpers import page
 from tlhelpers.studies import ladder, recipes
 from tlhelpers.studies.strategies import right_answers
 
@@ -77,12 +77,6 @@ def test_seed_0_tries_the_rates_and_the_others_take_the_better_one(monkeypatch):
     assert asked == [(0, 0.001), (0, 0.01), (1, 0.01)]
     with pytest.raises(LookupError, match="expected 'block 6' of digits, few labels"):
         ladder.STUDY.row(POCKET, "digits", "few", "block 6", 1)
-
-
-def test_one_row_of_the_measured_ladder_is_measured_again():
-    """Another row as the project moves on: the code that computes chooses it."""
-    found = studies.check_one(ladder.STUDY, edition=POCKET).iloc[0]
-    assert abs(found.now - found.then) <= found.allowed
 
 
 def test_the_measured_ladder_is_whole_and_its_answers_fit():

@@ -101,6 +101,12 @@ def scale_otherwise(model):
     model.get_layer("prepare").get_layer("scale").scale = 1 / 127.5
 
 
+@pytest.fixture(scope="module")
+def features(tmp_path_factory):
+    """A cache for features alone, as several trainings read the same."""
+    return tmp_path_factory.mktemp("features")
+
+
 @pytest.mark.parametrize(
     ("before", "how", "after", "message"),
     [
@@ -111,13 +117,14 @@ def scale_otherwise(model):
         (scale_otherwise, {}, None, "layers"),
     ],
 )
-def test_what_was_run_otherwise_is_not_kept(before, how, after, message, capsys, tmp_path):
+def test_what_was_run_otherwise_is_not_kept(before, how, after, message, capsys, features, monkeypatch):
+    monkeypatch.setenv("TLHELPERS_CACHE", str(features))
     model = recipes.article_model(POCKET)
     if before:
         before(model)
     assert not fit_by_hand(model, after=after, **how)
     assert message in capsys.readouterr().out
-    assert not list((tmp_path / "cache").glob("recipes/*"))
+    assert not list(features.glob("recipes/*"))
 
 
 def test_our_model_trains_its_middle_and_ends_early():
