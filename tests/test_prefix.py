@@ -3,6 +3,7 @@
 import errno
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -288,13 +289,37 @@ def test_what_is_damaged_is_noticed_said_and_computed_again(
         assert np.array_equal(tl.precompute(prefix, some_images(), batch_size=8), right)
 
 
+def test_another_networks_file_is_not_taken_for_this_ones(prefix, small_parts, tmp_path):
+    kernel, features = prefix.weights[0], tmp_path / "cache" / "features"
+    before = kernel.numpy()
+    right = np.array(tl.precompute(prefix, some_images(), batch_size=8))
+    mine = next(features.glob("*.npy"))
+    kernel.assign(before + 1)
+    tl.precompute(prefix, some_images(), batch_size=8)
+    theirs = next(path for path in features.glob("*.npy") if path != mine)
+    for end in (".npy", ".parts"):
+        shutil.copy(theirs.with_suffix(end), mine.with_suffix(end))
+    kernel.assign(before)
+    with pytest.warns(RuntimeWarning, match="is damaged .* in 6 of 6 parts"):
+        again = np.array(tl.precompute(prefix, some_images(), batch_size=8))
+    assert np.array_equal(again, right)
+
+
+def test_what_is_there_is_read_without_a_right_to_write(prefix, tmp_path, monkeypatch):
+    first = np.array(tl.precompute(prefix, some_images()))
+    monkeypatch.setattr(tl.cache, "lock", lambda *a, **k: pytest.fail("a lock is a file that is written"))
+    assert np.array_equal(tl.precompute(prefix, some_images()), first)
+
+
 def test_a_second_process_waits_for_the_first(prefix, monkeypatch):
-    def build(path, *args, **options):
+    build = _parts.build
+
+    def watched(path, *args, **options):
         with pytest.raises(tl.cache.CacheError, match="another process holds"):
             tl.cache.lock(f"features-{path.stem}", timeout_s=0).__enter__()
-        return _parts.build(path, *args, **options)
+        return build(path, *args, **options)
 
-    monkeypatch.setattr(tl.prefix, "build", build)
+    monkeypatch.setattr(_parts, "build", watched)
     assert len(tl.precompute(prefix, some_images(16))) == 16
 
 

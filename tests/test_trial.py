@@ -140,6 +140,7 @@ class Counts(L.Layer):
     [
         (L.LSTM(4, dropout=0.5), "which draws random numbers in training"),
         (L.LSTM(4, recurrent_dropout=0.5), "which draws random numbers in training"),
+        (L.Dropout(0.0001), "which draws random numbers in training"),
         (L.Lambda(lambda x: x + keras.random.normal(keras.ops.shape(x))), "others in training"),
         (L.Lambda(lambda x: x - keras.ops.mean(x, axis=0, keepdims=True)), "each image by itself"),
         (Counts(), "which a pass in training moves though it is frozen"),

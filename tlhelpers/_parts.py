@@ -1,8 +1,8 @@
 """An array on disk that is computed in parts: it survives interruption and notices damage.
 
-Beside the array lies a journal with the SHA-256 of each part. What is half done is the same two files
-under another name, so one rule serves all: a part whose bytes match its line is kept, any other is
-computed.
+Beside the array lies a journal with the SHA-256 of each part, its array's name included. What is half done is
+the same two files under another name, so one rule serves all: a part whose bytes match its line is kept, any
+other is computed.
 """
 
 import hashlib
@@ -78,6 +78,18 @@ def build(
         return _open(path)
 
 
+def whole(path: Path, shape: tuple[int, ...], dtype: str, *, rows: int) -> Activations | None:
+    """The array at `path` if it is there with all parts as they were written; needs no right to write."""
+    if path.exists() and not _unfinished(path, path.with_suffix(".parts"), shape, dtype, rows):
+        return _open(path)
+    return None
+
+
+def _digest(path: Path, data: bytes) -> str:
+    """Of a part: its bytes, and the name, so that another array's files are not taken for this one's."""
+    return hashlib.sha256(path.stem.encode() + data).hexdigest()
+
+
 def _open(path: Path) -> Activations:
     # "c" maps privately, which TensorFlow needs to share it; for numpy it is read-only all the same.
     array: Activations = np.load(path, mmap_mode="c").view(Activations)
@@ -116,7 +128,7 @@ def _unfinished(path: Path, journal: Path, shape: tuple[int, ...], dtype: str, r
         bad = []
         for number, (_, _, offset, length) in enumerate(places):
             file.seek(offset)
-            if digests.get(number) != hashlib.sha256(file.read(length)).hexdigest():
+            if digests.get(number) != _digest(path, file.read(length)):
                 bad.append(number)
     return bad
 
@@ -149,5 +161,5 @@ def _compute(
             file.seek(offset)
             file.write(data)
             file.flush()
-            lines.write(f"{number} {hashlib.sha256(data).hexdigest()}\n")
+            lines.write(f"{number} {_digest(partial, data)}\n")
             lines.flush()

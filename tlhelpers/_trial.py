@@ -103,6 +103,14 @@ def try_out(prefix: keras.Model, sample: Array, network: str) -> Array:
     return found
 
 
+def not_repeatable(got: str) -> str:
+    """What to say of a layer whose output in training is another each time."""
+    return (
+        f"prefix: expected layers that give the same output each time, got {got} in training. Computed once "
+        "it would draw them once. Cut before it, or switch it off (a Dropout: layer.rate = 0)."
+    )
+
+
 def _run(prefix: keras.Model, images: Array, *, training: bool) -> Array:
     return np.asarray(keras.ops.convert_to_numpy(prefix(images, training=training)))
 
@@ -116,13 +124,8 @@ def _check_repeatable(prefix: keras.Model, sample: Array, found: Array) -> None:
     before = _arrays(prefix.weights)
     once, twice = (_run(prefix, sample, training=True) for _ in range(2))
     if not (_close([once], [twice], EXACT) and _close([found], [once], EXACT)):
-        random = [each for each in walk(prefix)[1:] if draws(each) and getattr(each, "rate", None) != 0]
-        got = f"{random[0].name!r}, which draws random numbers" if random else "others"
-        raise ValueError(
-            f"prefix: expected layers that give the same output each time, got {got} in training. "
-            "Computed once it would draw them once. Cut before it, or switch it off (a Dropout: "
-            "layer.rate = 0)."
-        )
+        random = [layer.name for layer in walk(prefix)[1:] if draws(layer)]
+        raise ValueError(not_repeatable(f"{random[0]!r}, which draws random numbers" if random else "others"))
     pairs = zip(prefix.weights, before, _arrays(prefix.weights), strict=True)
     if moved := [weight.path for weight, old, new in pairs if not np.array_equal(old, new)]:
         raise ValueError(

@@ -21,11 +21,10 @@ import numpy as np
 import numpy.typing as npt
 from tqdm.auto import tqdm
 
-from . import cache
+from . import _parts, cache
 from ._forward import engine, forward
 from ._graph import alone, cuts, draws, flat, formed, own_weights, replay, signature, unusual, walk
-from ._parts import build
-from ._trial import by_rows, check_cut, check_predict, overrides, try_out
+from ._trial import by_rows, check_cut, check_predict, not_repeatable, overrides, try_out
 
 __all__ = ["cut_points", "precompute", "split"]
 
@@ -187,6 +186,11 @@ def _check_frozen(prefix: keras.Model) -> None:
             f"prefix: expected frozen layers only, got {len(found)} that train, {found[0]!r} first. "
             "What is computed once can't be trained: freeze them with tl.freeze(...) or cut before them."
         )
+    # A small rate may drop nothing of a few examples, so these are not left to a trial.
+    rates = ("rate", "dropout", "recurrent_dropout", "drop_path_rate")
+    for layer in walk(prefix):
+        if len(walk(layer)) == 1 and draws(layer) and any(getattr(layer, name, 0) for name in rates):
+            raise ValueError(not_repeatable(f"{layer.name!r}, which draws random numbers"))
 
 
 def precompute(
@@ -296,8 +300,12 @@ def precompute(
 
         return part
 
+    path = cache.cache_folder() / "features" / f"{name}.npy"
+    found = _parts.whole(path, shape, dtype, rows=rows)
+    if found is not None:
+        return found
     with cache.lock(f"features-{name}"):
-        return build(cache.cache_folder() / "features" / f"{name}.npy", shape, dtype, rows=rows, start=start)
+        return _parts.build(path, shape, dtype, rows=rows, start=start)
 
 
 def _checked_images(whole: Any, images: Any) -> npt.NDArray[Any]:

@@ -39,16 +39,32 @@ def colab(_out: Path) -> bool:
     return _run(*script, "--bare", first) and every
 
 
+def graphs(_out: Path) -> bool:
+    """A thousand networks drawn at random, cut and trained."""
+    os.environ["GRAPHS"] = "1000"
+    return _pytest("tests/test_random_graphs.py")
+
+
 def oldest(_out: Path) -> bool:
     """Unit tests with the oldest version of each dependency that pyproject.toml allows."""
-    with tempfile.TemporaryDirectory(prefix="oldest-") as scratch:
+    return _unit_tests_with("--resolution", "lowest-direct")
+
+
+def newest(_out: Path) -> bool:
+    """The same with the newest versions, pre-releases among them."""
+    return _unit_tests_with("--prerelease", "allow")
+
+
+def _unit_tests_with(*versions: str) -> bool:
+    """Unit tests in an environment of their own, whose versions uv chooses so."""
+    with tempfile.TemporaryDirectory(prefix="versions-") as scratch:
         # pip only takes the newest; uv has the option, and its answer needs no list of ours.
         if not _run(sys.executable, "-m", "pip", "install", "-qq", "--target", f"{scratch}/uv", "uv"):
             return False
         uv = f"{scratch}/uv/bin/uv"
         program = shutil.which(f"python{OLDEST_PYTHON}") or sys.executable
         python = f"{scratch}/environment/bin/python"
-        install = [uv, "pip", "install", "--quiet", "--python", python, "--resolution", "lowest-direct"]
+        install = [uv, "pip", "install", "--quiet", "--python", python, *versions]
         # The tests alone: of what the caller set for another run, only the data counts.
         not_ours = ("PYTHONPATH", "TLHELPERS_EDITION", "TLHELPERS_CACHE")
         clean = {name: value for name, value in os.environ.items() if name not in not_ours}
@@ -89,7 +105,7 @@ def pages(out: Path) -> Path:
 
 
 PARTS: dict[str, Callable[[Path], bool]] = {
-    part.__name__: part for part in (links, axe, digits, oldest, colab)
+    part.__name__: part for part in (links, axe, digits, graphs, oldest, newest, colab)
 }
 
 
