@@ -5,7 +5,7 @@ VENV ?= .venv
 # Where a run puts its copy of the chapters and its book. Another OUT is another run.
 OUT ?= out
 # How many chapters are executed side by side; 2 is quicker on a machine with memory to spare.
-# Those that compare seconds are executed afterwards, alone.
+# Those that compare seconds are executed afterwards, alone; none are with TIMED=.
 NB_WORKERS ?= 0
 CHAPTERS := $(wildcard book/mnist/*.ipynb) $(filter-out book/mnist/%,$(wildcard book/*/*.ipynb))
 TIMED := $(shell grep -lE 'perf_counter|process_time' book/*/*.ipynb)
@@ -17,6 +17,8 @@ PORT ?= 8000
 
 PY := $(VENV)/bin/python
 STAMPS := $(VENV)/.stamps
+# Python compiles what it imports, which is a small part of all that is installed.
+INSTALL := $(PY) -m pip install --quiet --no-compile --constraint constraints.txt
 NBMAKE := $(PY) -m pytest --nbmake --overwrite -p no:cacheprovider --durations=0
 
 # An exported PYTHONDONTWRITEBYTECODE makes each import of TensorFlow three times slower.
@@ -24,6 +26,8 @@ unexport PYTHONDONTWRITEBYTECODE
 # Quiet logs: TensorFlow's start-up notes, and the debugger's warning in each kernel.
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 export PYDEVD_DISABLE_FILE_VALIDATION ?= 1
+# OpenMP's threads wait in their sleep: two processes on two cores would else wait for each other at full speed.
+export OMP_WAIT_POLICY ?= passive
 # The kernel is the environment's own, whatever kernels the user has installed.
 export JUPYTER_PREFER_ENV_PATH ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
@@ -53,7 +57,7 @@ unit: env ## unit tests, doctests and notebook checks (no chapter is executed)
 execute: env ## execute a copy of every chapter, in out/src; the tree stays clean
 	$(PY) -m tools.book.build copy --out $(OUT)
 	$(NBMAKE) -n $(NB_WORKERS) --dist worksteal $(patsubst %,$(OUT)/src/%,$(filter-out $(TIMED),$(CHAPTERS)))
-	$(NBMAKE) -n 0 $(patsubst %,$(OUT)/src/%,$(TIMED))
+	$(if $(TIMED),$(NBMAKE) -n 0 $(patsubst %,$(OUT)/src/%,$(TIMED)))
 
 build: env ## build the book from the chapters that were executed last
 	$(PY) -m tools.book.build build --out $(OUT)
@@ -97,11 +101,11 @@ distclean: clean ## remove the environment, too
 
 # A stamp file says that the environment holds what pyproject.toml and constraints.txt ask for.
 $(STAMPS)/book-test: pyproject.toml constraints.txt | $(PY)
-	$(PY) -m pip install --quiet --constraint constraints.txt --editable '.[book,test,text]'
+	$(INSTALL) --editable '.[book,test,text]'
 	@mkdir -p $(STAMPS) && touch $@
 
 $(STAMPS)/lint: pyproject.toml constraints.txt | $(PY)
-	$(PY) -m pip install --quiet --constraint constraints.txt --editable '.[book,test,text,lint]'
+	$(INSTALL) --editable '.[book,test,text,lint]'
 	@mkdir -p $(STAMPS) && touch $(STAMPS)/book-test $@
 
 $(PY):
