@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +22,12 @@ def test_the_folder_by_variable(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TLHELPERS_CACHE", "here")
     assert cache.cache_folder() == tmp_path / "here"
+
+
+def test_a_home_folder_of_nobody_is_one_error(monkeypatch):
+    monkeypatch.setenv("TLHELPERS_CACHE", "~nobody-of-that-name/cache")
+    with pytest.raises(cache.CacheError, match=r"TLHELPERS_CACHE: expected a folder, got '~nobody"):
+        cache.cache_folder()
 
 
 # -- writing safely ------------------------------------------------------------------------------
@@ -48,6 +55,19 @@ def test_an_error_leaves_nothing(tmp_path, writer):
 def test_an_error_of_the_caller_stays_what_it_is(tmp_path):
     with pytest.raises(FileNotFoundError), cache.atomic_file(tmp_path / "a"):
         (tmp_path / "nothing here").read_text()
+
+
+@pytest.mark.parametrize("writer", [cache.atomic_file, cache.atomic_folder])
+def test_a_folder_that_is_removed_meanwhile_is_one_error(tmp_path, writer):
+    path = tmp_path / "cache" / "a"
+
+    def write():
+        with writer(path):
+            shutil.rmtree(path.parent)
+            path.with_name("b").write_text("more")
+
+    with pytest.raises(cache.CacheError, match=r"got No such file.* Was it removed meanwhile"):
+        write()
 
 
 def test_an_atomic_folder_keeps_the_one_that_came_first(tmp_path):
@@ -80,6 +100,18 @@ def test_a_lock_is_held_by_one_at_a_time():
     with ThreadPoolExecutor() as pool, cache.lock("a/b"), pytest.raises(cache.CacheError, match=message):
         pool.submit(ask).result()
     assert ask() == "mine"
+
+
+def test_a_long_wait_is_said(monkeypatch):
+    monkeypatch.setattr(cache, "WAITING_S", 0.05)
+
+    def ask() -> None:
+        with cache.lock("a", timeout_s=0.2):
+            pass
+
+    with cache.lock("a"), pytest.warns(RuntimeWarning, match=r"a: another process .* waiting up to 0\.2 s"):  # noqa: SIM117
+        with pytest.raises(cache.CacheError):
+            ask()
 
 
 @pytest.mark.parametrize("ask", [cache.atomic_file, cache.atomic_folder, cache.lock])

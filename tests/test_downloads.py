@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -262,9 +263,33 @@ def test_a_file_is_read_once_and_again_when_it_changed(server, register, monkeyp
 def test_the_data_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("TLHELPERS_DATA", "")
     assert downloads.data_folder() is None
-    monkeypatch.setenv("TLHELPERS_DATA", str(tmp_path / "nowhere"))
-    with pytest.raises(downloads.DownloadError, match=r"expected a folder, got .*nowhere, which is none"):
-        downloads.find("mnist.npz")
+    for name in (str(tmp_path / "nowhere"), "~nobody-of-that-name/nowhere"):
+        monkeypatch.setenv("TLHELPERS_DATA", name)
+        with pytest.raises(downloads.DownloadError, match=r"expected a folder, got .*nowhere, which is none"):
+            downloads.find("mnist.npz")
+
+
+def test_from_https_nobody_is_led_to_http():
+    answer = SimpleNamespace(url="https://host/a", headers={"location": "http://host/a"})
+    with pytest.raises(downloads.DownloadError, match="expected to stay with https, got sent on to http://"):
+        downloads._stay_safe(answer)
+    answer.headers["location"] = "https://other/a"
+    downloads._stay_safe(answer)
+
+
+def test_every_answer_is_looked_at(server, register, monkeypatch):
+    seen = []
+    monkeypatch.setattr(downloads, "_stay_safe", lambda answer, **_: seen.append(answer.url))
+    register(server.url("/good"))
+    downloads.fetch(NAME)
+    assert seen == [server.url("/good")]
+
+
+def test_certificates_that_are_not_there_are_one_error(register, monkeypatch, tmp_path):
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "none.pem"))
+    register("https://127.0.0.1:9/good")
+    with pytest.raises(downloads.DownloadError, match=r"(?s)can't be downloaded.*none\.pem"):
+        downloads.fetch(NAME)
 
 
 # -- a disk that refuses -------------------------------------------------------------------------

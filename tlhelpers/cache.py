@@ -12,6 +12,7 @@ import hashlib
 import os
 import shutil
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,7 +28,8 @@ _TEMPORARY = ".partial-"  # what is being written carries this name, and nobody 
 _ABANDONED_S = 24 * 3600.0  # a temporary this old was left by a killed process
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _REFUSED = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
-_REFUSED |= {errno.EISDIR, errno.EFBIG, errno.ENAMETOOLONG}
+_REFUSED |= {errno.EISDIR, errno.EFBIG, errno.ENAMETOOLONG, errno.ESTALE}
+WAITING_S = 10.0  # how long a lock is waited for in silence
 
 
 class CacheError(RuntimeError):
@@ -42,6 +44,11 @@ def cache_folder() -> Path:
     pathlib.Path
         What ``TLHELPERS_CACHE`` names, else the user's cache folder of this system. It may not exist yet.
 
+    Raises
+    ------
+    CacheError
+        ``TLHELPERS_CACHE`` begins with the home folder (``~name``) of nobody here.
+
     Notes
     -----
     Explained in the reading guide.
@@ -53,7 +60,12 @@ def cache_folder() -> Path:
     """
     value = os.environ.get("TLHELPERS_CACHE", "")
     if value:
-        return Path(value).expanduser().absolute()
+        try:
+            return Path(value).expanduser().absolute()
+        except RuntimeError as error:
+            raise CacheError(
+                f"TLHELPERS_CACHE: expected a folder, got {value!r}: {error} Correct it, or unset it."
+            ) from error
     import pooch  # here, so that naming a folder of one's own needs no import
 
     return Path(pooch.os_cache("tlhelpers")).absolute()
@@ -73,10 +85,12 @@ def storage(path: Path, *, every: bool = False) -> Iterator[None]:
                 f"{path}: expected room on the disk, got a full disk ({error.strerror}). Free some space, or "
                 "name another folder in TLHELPERS_CACHE."
             ) from error
-        if every or error.errno in _REFUSED:
+        gone = error.errno == errno.ENOENT and not path.parent.exists()
+        if every or gone or error.errno in _REFUSED:
             raise CacheError(
                 f"{path}: expected a folder to write to, got {error.strerror or error} at "
-                f"{error.filename or path}. Correct its rights, or name another folder in TLHELPERS_CACHE."
+                f"{error.filename or path}. Was it removed meanwhile, or may it not be written? Correct "
+                "that, or name another folder in TLHELPERS_CACHE."
             ) from error
         raise
 
@@ -149,7 +163,17 @@ def lock(name: str, *, timeout_s: float = 3600.0) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         held = filelock.FileLock(path)
         try:
-            held.acquire(timeout=timeout_s)
+            try:
+                held.acquire(timeout=min(WAITING_S, timeout_s))
+            except filelock.Timeout:
+                if timeout_s <= WAITING_S:
+                    raise
+                warnings.warn(
+                    f"{name}: another process computes or fetches it; waiting up to {timeout_s:g} s.",
+                    RuntimeWarning,
+                    stacklevel=4,
+                )
+                held.acquire(timeout=timeout_s - WAITING_S)
         except filelock.Timeout:
             raise CacheError(
                 f"{name}: expected the lock within {timeout_s:g} s, got none: another process holds {path}. "

@@ -77,7 +77,10 @@ def data_folder() -> Path | None:
     """The mirror folder, which ``TLHELPERS_DATA`` names; None where it is unset or empty."""
     if not (value := os.environ.get("TLHELPERS_DATA")):
         return None
-    folder = Path(value).expanduser().absolute()
+    try:
+        folder = Path(value).expanduser().absolute()
+    except RuntimeError:  # ~name of nobody here
+        folder = Path(value)
     if not folder.is_dir():
         raise DownloadError(
             f"TLHELPERS_DATA: expected a folder, got {folder}, which is none. Correct the variable, or unset "
@@ -287,6 +290,13 @@ class _Bounded(io.BufferedWriter):
         return super().write(data)
 
 
+def _stay_safe(answer: Any, **_: Any) -> None:
+    """Refuse to be led from https to http."""
+    target = answer.headers.get("location", "")
+    if answer.url.startswith("https:") and target.startswith("http:"):
+        raise DownloadError(f"expected to stay with https, got sent on to {target}")
+
+
 def _download_from(url: str, resource: Resource, target: Path) -> None:
     """Let pooch download, and ask again where that fails, within the module's limits."""
     import pooch
@@ -301,7 +311,12 @@ def _download_from(url: str, resource: Resource, target: Path) -> None:
         size = resource.size or resource.max_bytes  # a first guess, corrected by the answer
         bar = tqdm(desc=f"{target.name} from {urlsplit(url).hostname}", total=size, unit="B", unit_scale=True)
         with bar, _Bounded(part, resource.max_bytes, stop) as file:
-            pooch.HTTPDownloader(progressbar=bar, chunk_size=1 << 16, timeout=STALL_S)(url, file, None)
+            how: dict[str, Any] = {
+                "chunk_size": 1 << 16,
+                "timeout": STALL_S,
+                "hooks": {"response": _stay_safe},
+            }
+            pooch.HTTPDownloader(progressbar=bar, **how)(url, file, None)
         _verify(resource, Path(part))  # here, so that wrong bytes are asked for again
 
     def work() -> None:
@@ -324,6 +339,7 @@ def _download_from(url: str, resource: Resource, target: Path) -> None:
     if worker.is_alive():
         raise DownloadError(f"expected an end within {DEADLINE_S:g} s, got none; stopped")
     for error in failure:
-        if isinstance(error, requests.RequestException):
+        # An OSError without a number is requests' own, as of a missing file of certificates.
+        if isinstance(error, requests.RequestException) or getattr(error, "errno", 0) is None:
             raise DownloadError(f"expected the file, got {type(error).__name__}: {error}") from error
         raise error

@@ -15,7 +15,22 @@ export async function load(folder) {
   if (weights.byteLength !== header.bytes) {
     throw new Error(`${folder}/weights.bin: expected ${header.bytes} bytes, got ${weights.byteLength}`);
   }
+  if (crc32(new Uint8Array(weights)) !== header.crc32) {
+    throw new Error(`${folder}/weights.bin: expected the weights of this model.json, got others; load the page again`);
+  }
   return new Model(header, weights);
+}
+
+const CRC = Uint32Array.from({ length: 256 }, (_, byte) => {
+  for (let bit = 0; bit < 8; bit++) byte = byte & 1 ? (byte >>> 1) ^ 0xedb88320 : byte >>> 1;
+  return byte;
+});
+
+/** The sum of Python's zlib.crc32. */
+function crc32(bytes) {
+  let sum = -1;
+  for (const byte of bytes) sum = CRC[(sum ^ byte) & 255] ^ (sum >>> 8);
+  return ~sum >>> 0;
 }
 
 /** Bytes of a model's two files, without fetching the large one. */

@@ -294,6 +294,10 @@ def test_what_cannot_be_fetched_is_said_and_tried_again(chapter: Page) -> None:
             "That did not work: web/ours/weights.bin: expected the file, got HTTP 404. Draw on",
         ),
         (lambda route: route.fulfill(body=b"short"), "got 5"),
+        (
+            lambda route: route.fulfill(body=b"\0" * len(route.fetch().body())),
+            "expected the weights of this model.json, got others",
+        ),
         (lambda route: route.abort(), "web/ours/weights.bin: could not be fetched"),
         (lambda route: route.continue_(), "Ours reads"),
     ):

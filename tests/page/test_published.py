@@ -40,6 +40,60 @@ def test_the_published_value_agrees_and_one_beyond_the_tolerance_does_not(
     assert glued == {name: near}
 
 
+ENTRY = 'what = "w"\nunit = "u"\nfull = { value = 0.9, tolerance = 0.01, seeds = [0, 1, 2] }\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[a", "expected results, got"),
+        ("a = 1", "expected what, unit, value"),
+        ("[a]\n" + ENTRY.replace("0.9,", '"high",'), "expected what, unit, value"),
+        ("[a]\n" + ENTRY.replace('unit = "u"\n', ""), "got KeyError..unit"),
+        ("[a]\n" + ENTRY.replace("0.01", "inf"), "a finite tolerance above 0"),
+        ("[a]\n" + ENTRY.replace("0.01", "0"), "a finite tolerance above 0"),
+        ("[a]\n" + ENTRY.replace("0.9,", "nan,"), "a finite value"),
+        ("[a]\n" + ENTRY.replace(", 2]", "]"), "three seeds or more"),
+    ],
+)
+def test_broken_results_are_one_error(
+    text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(published, "_book", lambda: tmp_path)
+    (tmp_path / "published.toml").write_text(f"[a]\n{ENTRY}")
+    assert page.result("a", edition=FULL).tolerance == 0.01
+    (tmp_path / "published.toml").write_text(text)
+    with pytest.raises((ValueError, LookupError), match=rf"published.toml.*{message}"):
+        page.result("a", edition=FULL)
+
+
+ROWS = "accuracy,commit,date,machine\n0.5,1,2026-11-26,m\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "expected a table"),
+        (ROWS + "0.6,1\n", "got some without"),
+        (ROWS.replace(",machine", ",computer"), "got some without"),
+        (ROWS.replace("0.5", "1.5"), "expected accuracy from 0 to 1"),
+        (ROWS.replace("0.5", "half"), "expected accuracy from 0 to 1"),
+    ],
+)
+def test_a_broken_table_is_one_error(
+    text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(published, "_book", lambda: tmp_path)
+    (tmp_path / "measured").mkdir()
+    (tmp_path / "measured" / "a.csv").write_text(ROWS)
+    assert page.measured("a").accuracy.tolist() == [0.5]
+    (tmp_path / "measured" / "a.csv").write_text(text)
+    with pytest.raises(ValueError, match=rf"a.csv: .*{message}.*make measure"):
+        page.measured("a")
+    with pytest.raises(LookupError, match="unknown measured table"):
+        page.measured(str(tmp_path / "measured" / "a"))
+
+
 @pytest.mark.parametrize("name", ["refreshed_test_accuracy", "our_test_accuracy"])
 def test_the_article_does_not_pass_for_ours(name: str) -> None:
     # The claim of the full edition: it ends above the article.

@@ -1,6 +1,7 @@
 """The exported files say what Keras computes: they are run here by a second, slow reading of the format."""
 
 import json
+import zlib
 
 import keras
 import numpy as np
@@ -15,7 +16,7 @@ def run(folder, image):
     """One image through the exported steps, by loops; every step's result by name, in order."""
     header = json.loads((folder / "model.json").read_text())
     weights = (folder / "weights.bin").read_bytes()
-    assert len(weights) == header["bytes"]
+    assert (len(weights), zlib.crc32(weights)) == (header["bytes"], header["crc32"])
     made = []
     for step in header["steps"]:
         reads = [made[i] for i in step["reads"]]

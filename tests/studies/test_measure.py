@@ -132,10 +132,11 @@ ALLOWED = 0.03  # three standard deviations over the seeds of a point
 def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
     """The rows above, as a table of the book, which asks for the current edition, pocket."""
     (tmp_path / "measured").mkdir()
-    ROWS.to_csv(tmp_path / "measured" / "some.csv", index=False)
+    stamped = ROWS.assign(**dict.fromkeys(STAMP, "x"))
+    stamped.to_csv(tmp_path / "measured" / "some.csv", index=False)
     monkeypatch.setattr(published, "_book", lambda: tmp_path)
     monkeypatch.setenv("TLHELPERS_EDITION", "pocket")
-    return ROWS
+    return stamped
 
 
 @pytest.fixture
@@ -205,6 +206,6 @@ def test_the_code_that_computes_chooses_the_row(table: Any, monkeypatch: pytest.
 
 
 def test_a_metric_in_a_column_names_itself(table: Any, tmp_path: Path, glued: dict[str, str]) -> None:
-    ROWS.assign(metric="AUC").to_csv(tmp_path / "measured" / "some.csv", index=False)
+    table.assign(metric="AUC").to_csv(tmp_path / "measured" / "some.csv", index=False)
     check_one(checked(), which=0)
     assert list(glued) == ["measured again: AUC, method cheap, labels 10, seed 0"]

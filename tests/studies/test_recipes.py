@@ -1,7 +1,13 @@
 """Recipes: the article's two phases, kept by content, and handed over only when they are the recipe."""
 
+import resource
+import shutil
+import signal
+import warnings
+
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 
 import tlhelpers as tl
@@ -68,6 +74,40 @@ def test_the_head_trains_once_and_the_backbone_does_not(no_training):
     again = recipes.article_head(POCKET)
     assert same(trained.model, again.model)
     np.testing.assert_allclose(trained.history.loss, again.history.loss, rtol=1e-9)
+
+
+@pytest.mark.parametrize("file", ["weights.npz", "history.json", "sums.json"])
+def test_a_damaged_result_is_said_and_computed_again(file, tmp_path, monkeypatch):
+    folder, model = tmp_path / "a", keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    history = pd.DataFrame({"epoch": [1], "loss": [0.5]})
+    recipes._store(folder, model, history)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert recipes._is_whole(folder)
+    for damaged in (b"", (folder / file).read_bytes()[:-9] + b"x" + (folder / file).read_bytes()[-8:]):
+        (folder / file).write_bytes(damaged)
+        with pytest.warns(UserWarning, match="is damaged .* it is computed again"):
+            assert not recipes._is_whole(folder)
+        with pytest.warns(UserWarning, match="is damaged"):
+            recipes._store(folder, model, history)
+        assert recipes._is_whole(folder)
+    shutil.move(folder, tmp_path / "b")
+    with pytest.warns(UserWarning, match="is damaged"):
+        assert not recipes._is_whole(tmp_path / "b")  # another recipe's
+
+
+def test_a_full_disk_is_one_error_and_leaves_nothing(tmp_path):
+    model = keras.Sequential([keras.Input((400,)), keras.layers.Dense(400)])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+        with pytest.raises(tl.cache.CacheError, match="got File too large"):
+            recipes._store(tmp_path / "a", model, pd.DataFrame({"epoch": [1]}))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_fine_tuning_changes_the_top_and_leaves_the_rest():

@@ -127,7 +127,7 @@ def _probe(urls: list[str], limit_s: float) -> str:
             host = urlsplit(url).hostname
             try:
                 response = requests.head(url, timeout=limit_s, allow_redirects=True)
-            except requests.RequestException:
+            except (requests.RequestException, OSError):  # OSError: a file of certificates that is not there
                 answers.append(f"{host} can't be reached")
                 return
             if response.status_code != 200:

@@ -56,6 +56,10 @@ class Result:
     seeds: tuple[int, ...]
 
 
+_STAMP = ("commit", "date", "machine")
+_WRITTEN = "Take the file from the repository again, or let `make measure` write it."
+
+
 def _book() -> Path:
     """The folder with the published files: inside an installed package, else the repository's book/."""
     package = Path(__file__).parents[1]
@@ -65,7 +69,8 @@ def _book() -> Path:
 def result(name: str, *, edition: editions.Edition | None = None) -> Result:
     """Look a published result up, by its key in ``book/published.toml``; the current edition's by default.
 
-    Raises LookupError if nothing is published under that name for that edition.
+    Raises LookupError if nothing is published under that name for that edition, ValueError if the file is not
+    as `make measure` writes it.
 
     Examples
     --------
@@ -74,19 +79,33 @@ def result(name: str, *, edition: editions.Edition | None = None) -> Result:
     >>> page.result("refreshed_test_accuracy", edition=pocket).unit
     'share of the test digits'
     """
-    entries = tomllib.loads((_book() / "published.toml").read_text("utf-8"))
+    try:
+        entries = tomllib.loads((_book() / "published.toml").read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"published.toml: expected results, got {error}. {_WRITTEN}") from error
     if name not in entries:
         raise unknown_name("published result", name, entries)
-    entry = entries[name]
-    which = (edition or editions.current()).name
-    if which not in entry:
+    entry, which = entries[name], (edition or editions.current()).name
+    if isinstance(entry, dict) and which not in entry:
         raise LookupError(
             f"published result {name!r}: expected a value for the {which} edition, got none. "
             "Run `make measure` in that edition first."
         )
-    there = entry[which]
-    value, allowed = float(there["value"]), float(there["tolerance"])
-    return Result(name, entry["what"], entry["unit"], value, allowed, tuple(there["seeds"]))
+    try:
+        there = entry[which]
+        value, allowed = (float(there[each]) for each in ("value", "tolerance"))
+        seeds = tuple(int(seed) for seed in there["seeds"])
+        found = Result(name, str(entry["what"]), str(entry["unit"]), value, allowed, seeds)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"published.toml, {name}: expected what, unit, value, tolerance, seeds, got {error!r}. {_WRITTEN}"
+        ) from error
+    if not (math.isfinite(value) and 0 < allowed < math.inf) or len(seeds) < 3:
+        raise ValueError(
+            f"published.toml, {name}: expected a finite value, a finite tolerance above 0 and three seeds or "
+            f"more, got {found}. {_WRITTEN}"
+        )
+    return found
 
 
 def check(name: str, value: float, *, edition: editions.Edition | None = None) -> float:
@@ -156,7 +175,8 @@ def tolerance(values: Sequence[float], *, examples: int | None = None, gap: floa
 def measured(name: str) -> pd.DataFrame:
     """A stamped table of ``book/measured``: what ``make measure`` found, with commit, date and machine.
 
-    Raises LookupError if there is no such table.
+    Raises LookupError if there is no such table, ValueError if it is not as `make measure` writes it: each
+    row whole, with its stamp, and every accuracy from 0 to 1.
 
     Examples
     --------
@@ -166,9 +186,19 @@ def measured(name: str) -> pd.DataFrame:
     """
     folder = _book() / "measured"
     path = folder / f"{name}.csv"
-    if not path.exists():
-        raise unknown_name("measured table", name, [file.stem for file in folder.glob("*.csv")])
-    return pd.read_csv(path, dtype={"commit": str})
+    if name not in (names := [file.stem for file in folder.glob("*.csv")]):
+        raise unknown_name("measured table", name, names)
+    try:
+        table = pd.read_csv(path, dtype={"commit": str})
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path.name}: expected a table, got {error}. {_WRITTEN}") from error
+    if table.empty or not set(_STAMP) <= set(table) or table[list(_STAMP)].isna().any(axis=None):
+        raise ValueError(f"{path.name}: expected rows with {', '.join(_STAMP)}, got some without. {_WRITTEN}")
+    for column in table.filter(regex="accuracy$"):
+        given = table[column].dropna()
+        if not pd.to_numeric(given, errors="coerce").between(0, 1).all():
+            raise ValueError(f"{path.name}: expected {column} from 0 to 1, got others. {_WRITTEN}")
+    return table
 
 
 def stamp() -> dict[str, str]:

@@ -8,6 +8,9 @@ made from everything that went in. A chapter that has just run its lines hands t
 import dataclasses
 import functools
 import importlib
+import json
+import shutil
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -311,8 +314,10 @@ def our_passes(edition: editions.Edition) -> int:
 
 def _run(plan: _Head) -> Trained:
     folder = _folder(plan)
+    if _is_whole(folder):
+        return _load(plan, folder)
     with cache.lock(folder.name):
-        if not folder.exists():
+        if not _is_whole(folder):
             model, at = plan.start()
             data = datasets.load_dataset(plan.edition.dataset)
             prefix, suffix = split(model, at=at)
@@ -412,15 +417,39 @@ def _folder(plan: _Head) -> Path:
 
 
 def _store(folder: Path, model: keras.Model, history: pd.DataFrame) -> None:
+    if _is_whole(folder):
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    with cache.atomic_folder(folder) as partial:
+        # Not HDF5, which ends the process where a disk is full.
+        np.savez(partial / "weights.npz", *(keras.ops.convert_to_numpy(each) for each in model.weights))
+        history.to_json(partial / "history.json", orient="records")
+        (partial / "sums.json").write_text(json.dumps(_sums(partial, folder.name)), "utf-8")
+
+
+def _sums(folder: Path, name: str) -> dict[str, str]:
+    """Digests of a stored result; those of another recipe's are others."""
+    files = ("weights.npz", "history.json")
+    return {file: cache.content_key(name, (folder / file).read_bytes()) for file in files}
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a result lies there as it was stored; says so where it lies there otherwise."""
     if not folder.exists():
-        with cache.atomic_folder(folder) as partial:
-            model.save_weights(partial / "model.weights.h5")
-            history.to_json(partial / "history.json", orient="records")
+        return False
+    try:
+        if json.loads((folder / "sums.json").read_text("utf-8")) == _sums(folder, folder.name):
+            return True
+    except (OSError, ValueError):
+        pass
+    warnings.warn(f"{folder} is damaged (changed or truncated); it is computed again.", stacklevel=4)
+    return False
 
 
 def _load(plan: _Head, folder: Path) -> Trained:
     model = plan.blank()
-    model.load_weights(folder / "model.weights.h5")
+    with np.load(folder / "weights.npz") as stored:
+        model.set_weights([stored[name] for name in stored.files])
     return Trained(model, pd.read_json(folder / "history.json", orient="records", precise_float=True))
 
 
