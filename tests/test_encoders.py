@@ -81,6 +81,14 @@ def test_two_loads_share_what_was_computed_once(tiny, tmp_path, monkeypatch):
     assert len(list((tmp_path / "features").glob("*.npy"))) == 1
 
 
+def test_a_text_with_the_word_for_padding_is_read_to_its_end(tiny):
+    text = "good " + "[PAD] " * 20 + "bad"
+    token_ids = tiny.tokenize([text], length=32)
+    assert (token_ids[0, 16:] != 0).any()
+    expected = tiny.model.predict(token_ids, verbose=0)
+    np.testing.assert_allclose(encoders.pooled_blocks(tiny, [text])[:, -1], expected, atol=1e-6)
+
+
 def test_what_is_too_long_is_cut_and_said(tiny):
     whole = tiny.tokenize([LONG], length=30)[0]
     with pytest.warns(UserWarning, match="1 of 2 texts are longer than 8 tokens: what goes beyond is cut"):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import tlhelpers as tl
+from tlhelpers import _trial
 
 L = keras.layers
 X = np.random.default_rng(0).normal(size=(9, 4)).astype("float32")
@@ -308,6 +309,18 @@ def test_losses_that_layers_add_are_the_suffix_own_or_the_cut_is_refused():
     np.testing.assert_allclose(*losses, rtol=1e-5)
     with pytest.raises(ValueError, match=r"expected the suffix to add the model.s losses, .*an activity"):
         tl.split(regularised("conv"), at="conv")
+
+
+def test_two_parts_that_are_not_the_model_are_refused():
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, L.Dense(1)(L.Dropout(0.5)(L.Dense(3, name="a")(inputs))))
+    prefix, suffix = tl.split(model, at="a")
+    _trial.check_cut(model, prefix, suffix, "a")
+    without = keras.Sequential([keras.Input((3,)), model.layers[-1]])  # right outside of training alone
+    doubled = keras.Model(suffix.inputs, 2 * suffix.outputs[0])
+    for wrong, when in ((without, "in training"), (doubled, "outside of training")):
+        with pytest.raises(ValueError, match=rf"to be model\(x\), got other numbers, .* cut at 'a', {when}"):
+            _trial.check_cut(model, prefix, wrong, "a")
 
 
 def test_a_step_of_its_own_is_said():

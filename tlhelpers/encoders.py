@@ -322,9 +322,8 @@ def pooled_blocks(encoder: Encoder, texts: Sequence[str]) -> npt.NDArray[np.floa
     (2, 2, 32)
     """
     token_ids = encoder.tokenize(texts, length=LENGTHS[-1])
-    ends = LENGTHS[-1] - (token_ids[:, ::-1] != 0).argmax(
-        axis=1
-    )  # 0 may stand inside, where a text says [PAD]
+    # Not by counting: a text may hold the word [PAD], which is a 0 too.
+    ends = LENGTHS[-1] - (token_ids[:, ::-1] != 0).argmax(axis=1)
     least = np.searchsorted(LENGTHS, ends)  # the place in LENGTHS that holds each
     reader = _reader(encoder)
     result = np.empty((len(texts), *reader.output_shape[1:]), np.float32)
