@@ -44,12 +44,13 @@ steps = st.lists(
 
 def build(plan: list[tuple[str, int, bool | None]], *, regularised: bool, several: bool) -> keras.Model:
     """A network of steps, each of which reads one of the last two tensors; the same each time."""
+    keras.utils.clear_session()  # Keras numbers what has no name
     keras.utils.set_random_seed(0)
     inputs = keras.Input(SHAPE, name="image")
     tensors, shared = [inputs], L.Conv2D(3, 1, name="shared")
 
     def add(number: int, kind: str, far: int, training: bool | None) -> Any:
-        name, x = f"{kind}_{number}", tensors[-1 - (far if far < 2 else 0) % len(tensors)]
+        name, x = f"step_{number}_{kind}", tensors[-1 - (far if far < 2 else 0) % len(tensors)]
         loss = keras.regularizers.L2(0.1) if regularised and number == len(plan) - 1 else None
         match kind:
             case "point":
@@ -102,7 +103,7 @@ def arrays(found: Any) -> list[np.ndarray]:
     return [keras.ops.convert_to_numpy(each) for each in keras.tree.flatten(found)]
 
 
-@given(steps, st.booleans(), st.booleans(), st.data())
+@given(steps, st.booleans(), st.booleans(), st.integers(0, 9))
 @settings(
     max_examples=MANY,
     derandomize=MANY == 50,
@@ -111,16 +112,16 @@ def arrays(found: Any) -> list[np.ndarray]:
     suppress_health_check=[*HealthCheck],
 )
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_two_parts_are_the_network(plan: Any, regularised: bool, several: bool, data: Any) -> None:
+def test_two_parts_are_the_network(plan: Any, regularised: bool, several: bool, where: int) -> None:
     make = {"regularised": regularised, "several": several}
     model = build(plan, **make)
     cuts = tl.cut_points(model)
     assert "pool" in cuts or several
     if not cuts:
         return
-    place = data.draw(st.integers(0, len(cuts) - 1))  # names of operations differ from network to network
+    at = cuts[where % len(cuts)]
     try:
-        prefix, suffix = tl.split(model, at=cuts[place])
+        prefix, suffix = tl.split(model, at=at)
     except ValueError as error:
         assert "expected the suffix to add the model's losses" in str(error)  # noqa: PT017
         assert regularised
@@ -139,7 +140,7 @@ def test_two_parts_are_the_network(plan: Any, regularised: bool, several: bool, 
             tl.precompute(prefix, X)
         return
     other = build(plan, **make)
-    frozen, _ = tl.split(other, at=tl.cut_points(other)[place])
+    frozen, _ = tl.split(other, at=at)
     for layer in frozen._flatten_layers(include_self=False):
         layer.trainable = False
     train(other, X, several)
