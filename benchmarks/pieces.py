@@ -502,6 +502,7 @@ PIECES: dict[str, Any] = {
         matrix_rate,
         passes,
         steps,
+        array_feed,
     )
 }
 
