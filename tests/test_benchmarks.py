@@ -1,5 +1,7 @@
 """The benchmarks' own arithmetic: what they time and weigh must be what they say."""
 
+import inspect
+import re
 import sys
 
 import keras
@@ -28,6 +30,12 @@ def test_peak_sees_what_was_given_back_and_not_what_a_file_holds(tmp_path):
     assert mapped < 15
     assert most - before > 45
     assert peak.mb > most - 15
+
+
+def test_every_piece_that_a_benchmark_asks_for_is_there():
+    asked = set(re.findall(r'bench\("(\w+)"', inspect.getsource(bench)))
+    assert "array_feed" in asked
+    assert asked <= set(pieces.PIECES)
 
 
 def test_the_seconds_of_a_phase_hold_its_preparation_and_its_prefix():
