@@ -132,7 +132,7 @@ def test_two_parts_are_the_network(plan: Any, regularised: bool, several: bool, 
     whole, parts = model(X, training=False), suffix(prefix(X, training=False), training=False)
     assert isinstance(parts, dict) == several
     for a, b in zip(arrays(whole), arrays(parts), strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-5)
+        np.testing.assert_allclose(a, b, atol=1e-4)
 
     # The same network twice, one trained whole and one from its cut on. (Dropout that is frozen still drops.)
     if dropped(prefix):
@@ -146,4 +146,4 @@ def test_two_parts_are_the_network(plan: Any, regularised: bool, several: bool, 
     train(other, X, several)
     train(suffix, np.array(tl.precompute(prefix, X)), several)
     for a, b in zip(model.get_weights(), other.get_weights(), strict=True):
-        np.testing.assert_allclose(a, b, atol=2e-5)
+        np.testing.assert_allclose(a, b, atol=1e-3)
