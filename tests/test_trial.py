@@ -278,6 +278,19 @@ def test_no_cut_is_offered_where_the_batch_axis_holds_something_else():
         tl.precompute(prefix, np.zeros((2, 4, 8, 8, 3), "float32"))
 
 
+@pytest.mark.parametrize("axis", [0, -2])
+def test_examples_that_are_joined_or_normalised_together_are_noticed(axis):
+    inputs = keras.Input((4,))
+    joined = L.Concatenate(axis=axis, name="joined")([L.Dense(4, name="a")(inputs), inputs])
+    assert tl.cut_points(keras.Model(inputs, L.Dense(1)(L.Dense(3, name="b")(joined)))) == []
+    model = keras.Model(inputs, joined)
+    tl.freeze(model)
+    with pytest.raises(ValueError, match="a row of activations for each of 8 images, got 16"):
+        tl.precompute(model, X[:8])
+    with pytest.raises(ValueError, match="each image by itself"):
+        tl.precompute(model_of(L.LayerNormalization(axis=axis, center=False, scale=False)), X)
+
+
 def test_no_cut_is_offered_where_a_mask_or_an_output_crosses():
     tokens = keras.Input((6,), dtype="int32")
     states = L.LSTM(5, return_sequences=True, name="lstm")(L.Embedding(10, 4, mask_zero=True)(tokens))
@@ -466,6 +479,38 @@ def test_weights_of_a_subclassed_model_freeze_with_its_layers():
     assert model.trainable_weights == []
     tl.freeze(model, train_from="tokens")
     assert len(model.trainable_weights) == 3
+
+
+def test_own_weights_of_a_model_with_layers_train_again():
+    class Shifted(keras.Model):
+        def __init__(self):
+            super().__init__(name="shifted")
+            self.dense = L.Dense(4, name="dense")
+            self.token = self.add_weight(shape=(4,), name="token")
+
+        def call(self, x):
+            return self.dense(x) + self.token
+
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, L.Dense(1, name="head")(Shifted()(inputs)))
+    for first, expected in ((None, 0), (0, 5), ("head", 2), (0, 5)):
+        tl.freeze(model, train_from=first)
+        assert len(model.trainable_weights) == expected
+
+
+def test_statistics_of_a_subclassed_model():
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.norm = L.BatchNormalization()
+
+        def call(self, x, training=None):
+            return self.norm(x, training=training)
+
+    model = Own()
+    model(X, training=False)
+    tl.refresh_batch_norm(model, X, batch_size=9)
+    np.testing.assert_allclose(model.norm.moving_mean, X.mean(axis=0), atol=1e-6)
 
 
 def test_an_unbuilt_model_is_refused_in_words_that_fit():

@@ -244,7 +244,8 @@ def signature(model: keras.Model) -> str:
             ) from error
         kept = {key: value for key, value in config.items() if key not in ("name", "trainable")}
         # A lookup layer's table is neither in its configuration nor among its weights.
-        tables = [each.get_vocabulary() for each in parts(operation) if hasattr(each, "get_vocabulary")]
+        inside = walk(operation) if isinstance(operation, keras.Layer) else []
+        tables = [each.get_vocabulary() for each in inside if hasattr(each, "get_vocabulary")]
         # Constants of an operation such as x * 2 are in the call and not in the configuration.
         call = keras.tree.map_structure(described, (node.arguments.args, node.arguments.kwargs))
         lines.append(f"{type(operation).__name__} {_in_full(kept)} {tables} {call}")
@@ -258,11 +259,6 @@ def _in_full(value: Any) -> str:
     if isinstance(value, list | tuple):
         return str([_in_full(each) for each in value])
     return cache.content_key(np.asarray(value)) if hasattr(value, "__array__") else repr(value)
-
-
-def parts(operation: Any) -> list[Any]:
-    """A layer and all layers inside it; an operation that is no layer has none inside."""
-    return walk(operation) if isinstance(operation, keras.Layer) else [operation]
 
 
 def original(operation: Any) -> Any:
@@ -314,7 +310,10 @@ def _says_all(node: Any) -> bool:
     # A function of one's own is in the configuration by its name.
     activation = getattr(operation, "activation", None)
     own = activation is not None and not getattr(activation, "__module__", "").startswith("keras.")
-    return not told and not own and getattr(operation, "activity_regularizer", None) is None
+    # Along the first axis, examples are joined or normalised together.
+    rank = len(node.outputs[0].shape)
+    across = any(axis % rank == 0 for axis in np.ravel(getattr(operation, "axis", -1)))
+    return not (told or own or across) and getattr(operation, "activity_regularizer", None) is None
 
 
 def feed_arrays_plainly() -> None:

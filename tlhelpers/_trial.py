@@ -93,7 +93,7 @@ _TRIED: "weakref.WeakKeyDictionary[keras.Model, str]" = weakref.WeakKeyDictionar
 def try_out(prefix: keras.Model, sample: Array, network: str) -> Array:
     """What a prefix gives for a few images; refused where training, or other images, would change it.
 
-    `network` names weights and configurations: the same ones are refused or passed once.
+    `network` names weights and configurations: what passed with the same ones is not tried again.
     """
     with _restored(prefix):
         found = _run(prefix, sample, training=False)

@@ -119,12 +119,14 @@ def freeze(
     layers = leaves(model)
     first = _position(model, layers, train_from)
     every = [(each, _graph.own_weights(each)[0]) for each in _graph.walk(model)]
-    alone = {id(weight) for each, weights in every for weight in _frozen_alone(each, weights)}
     trains: dict[int, bool] = {}
     for position, layer in enumerate(layers):
         for each in _graph.walk(layer):
             kept = batch_norm == "frozen" and isinstance(each, keras.layers.BatchNormalization)
             trains[id(each)] = position >= first and not kept
+    # Not of what holds the model's layers, which stays open while its own weights are frozen.
+    inside = ((each, weights) for each, weights in every if id(each) in trains)
+    alone = {id(weight) for each, weights in inside for weight in _frozen_alone(each, weights)}
     for each, weights in every:  # what holds layers comes before them
         # What holds the model's layers stays open, or it would hide their own settings.
         each.trainable = trains.get(id(each), True)
@@ -247,7 +249,7 @@ def refresh_batch_norm(model: keras.Model, inputs: npt.NDArray[Any], *, batch_si
     layers = [layer for layer in norms if layer.trainable]
     if not layers:
         raise ValueError("model: expected a trainable BatchNorm layer, got none. Frozen ones do not lag.")
-    arrays = keras.tree.flatten(inputs) if len(model.inputs) > 1 else [inputs]
+    arrays = keras.tree.flatten(inputs)
     if any(not hasattr(each, "shape") for each in arrays) or len({len(each) for each in arrays}) > 1:
         raise TypeError(
             "inputs: expected arrays (n, ...) as the model takes them, of one length, got "
