@@ -78,7 +78,7 @@ def test_two_loads_share_what_was_computed_once(tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("TLHELPERS_CACHE", str(tmp_path))
     for encoder in (tiny, encoders.load_encoder("tiny")):
         encoders.pooled_blocks(encoder, [SHORT])
-    assert len(list((tmp_path / "features").glob("*.npy"))) == 1
+    assert len(list((tmp_path / "features").rglob("*.npy"))) == 1
 
 
 def test_a_text_with_the_word_for_padding_is_read_to_its_end(tiny):

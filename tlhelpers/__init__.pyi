@@ -6,6 +6,7 @@ from . import (
     encoders,
     evaluation,
     explain,
+    features,
     freezing,
     images,
     plots,
@@ -15,8 +16,9 @@ from .backbones import load_backbone, preparation
 from .datasets import load_dataset
 from .encoders import load_encoder
 from .evaluation import confident_mistakes, evaluate, history_table, linear_probe
+from .features import precompute
 from .freezing import freeze, parts, refresh_batch_norm, unchanged
-from .prefix import cut_points, precompute, split
+from .prefix import cut_points, split
 from .studies.strategies import estimate_similarity, recommend_strategy
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "evaluate",
     "evaluation",
     "explain",
+    "features",
     "freeze",
     "freezing",
     "history_table",

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from . import cache
 
 Array = npt.NDArray[Any]
-Run = Callable[[Array], Array]
+Run = Callable[[Any], list[Array]]
 
 LITERT_FROM = 4096
 """Images from which on the gain outweighs the seconds that the conversion takes."""
@@ -38,28 +38,31 @@ def engine(n_images: int) -> str:
     return f"litert {importlib.metadata.version('ai-edge-litert')}"
 
 
-def forward(prefix: keras.Model, images: Array) -> Run:
-    """A function from a batch to the prefix' activations, the quickest that agrees with Keras."""
+def forward(prefix: keras.Model, sample: Any, by: str) -> Run:
+    """A function from a batch to the activations at each output, by the engine that is named.
 
-    def by_keras(batch: Array) -> Array:
-        return np.asarray(prefix.predict_on_batch(batch))
+    Where LiteRT disagrees with Keras on the sample, or can't take the prefix, by Keras.
+    """
 
-    if engine(len(images)) == "keras":
+    def by_keras(batch: Any) -> list[Array]:
+        return [np.asarray(each) for each in keras.tree.flatten(prefix.predict_on_batch(batch))]
+
+    if by == "keras":
         return by_keras
     try:
-        by_litert = _converted(prefix, images.shape[1:])
-        sample = images[:: max(1, len(images) // 8)][:8]
+        by_litert = _converted(prefix, sample.shape[1:])
         got = by_litert(sample)
     except Exception as error:  # whatever a converter can't take, Keras can
         said = str(error).strip().splitlines() or [repr(error)]
         _warn(f"can't take it ({said[0]})")
         return by_keras
-    expected = keras.ops.convert_to_numpy(prefix(sample, training=False))
-    finite = np.isfinite(expected)
-    worst = float(np.abs(got - expected)[finite].max(initial=0))
-    if not worst <= AGREES * float(np.abs(expected[finite]).max(initial=0)):
-        _warn(f"differs from Keras by {worst:.2g} on {len(sample)} images")
-        return by_keras
+    expected = keras.tree.flatten(prefix(sample, training=False))
+    for ours, theirs in zip(got, map(keras.ops.convert_to_numpy, expected), strict=True):
+        finite = np.isfinite(theirs)
+        worst = float(np.abs(ours - theirs)[finite].max(initial=0))
+        if not worst <= AGREES * float(np.abs(theirs[finite]).max(initial=0)):
+            _warn(f"differs from Keras by {worst:.2g} on {len(sample)} images")
+            return by_keras
     return by_litert
 
 
@@ -67,7 +70,7 @@ def _warn(why: str) -> None:
     warnings.warn(
         f"prefix: computed by Keras, several times slower, since LiteRT {why}. The result is right.",
         RuntimeWarning,
-        stacklevel=4,
+        stacklevel=5,
     )
 
 
@@ -96,7 +99,7 @@ def _litert(prefix: keras.Model, shape: tuple[int, ...]) -> Run:
     @tf.function(input_signature=[tf.TensorSpec((None, *shape), kind)])  # type: ignore[untyped-decorator]
     def constant(batch: Any) -> Any:
         weights = [[tf.constant(weight) for weight in group] for group in arrays]
-        return prefix.stateless_call(*weights, batch, training=False)[0]
+        return keras.tree.flatten(prefix.stateless_call(*weights, batch, training=False)[0])
 
     # It logs each temporary folder it writes to, which would end up on the chapter's page.
     logger = tf.get_logger()
@@ -114,17 +117,18 @@ def _litert(prefix: keras.Model, shape: tuple[int, ...]) -> Run:
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     interpreter = Interpreter(model_content=converted, num_threads=threads)
     input_at = interpreter.get_input_details()[0]["index"]
-    output_at = interpreter.get_output_details()[0]["index"]
+    # In alphabetical order otherwise: output_10 comes before output_2.
+    outputs = interpreter.get_signature_runner().get_output_details()
+    outputs_at = [outputs[f"output_{number}"]["index"] for number in range(len(outputs))]
     ready: list[int] = []
 
-    def run(batch: Array) -> Array:
+    def run(batch: Array) -> list[Array]:
         if ready != [len(batch)]:
             interpreter.resize_tensor_input(input_at, [len(batch), *shape])
             interpreter.allocate_tensors()
             ready[:] = [len(batch)]
         interpreter.set_tensor(input_at, np.asarray(batch, dtype=kind))
         interpreter.invoke()
-        activations: Array = interpreter.get_tensor(output_at)
-        return activations
+        return [interpreter.get_tensor(at) for at in outputs_at]
 
     return run

@@ -220,6 +220,13 @@ def cuts(graph: Any) -> dict[str, Any]:
     return found
 
 
+def ends(graph: Any) -> dict[str, Any]:
+    """The layers whose single output is one of the graph's own, with that tensor."""
+    outputs = {id(tensor) for tensor in graph.outputs}
+    made = [(node.operation.name, node.outputs) for node in nodes(graph)]
+    return {name: tensors[0] for name, tensors in made if len(tensors) == 1 and id(tensors[0]) in outputs}
+
+
 def signature(model: keras.Model) -> str:
     """What a network computes, apart from its weights and names, which Keras numbers anew in each process.
 

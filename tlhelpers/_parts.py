@@ -1,25 +1,32 @@
-"""An array on disk that is computed in parts: it survives interruption and notices damage.
+"""Arrays on disk that are computed in parts: they survive interruption, notice damage, and share their rows.
 
-Beside the array lies a journal with the SHA-256 of each part, its array's name included. What is half done is
-the same two files under another name, so one rule serves all: a part whose bytes match its line is kept, any
-other is computed.
+One folder holds the arrays that one network makes. Beside each lies a journal: for each part the key of
+the examples it was made of, the SHA-256 of what is kept, and a digest of each example. So a part whose bytes
+match its line is kept, and an example that any array of the folder holds is not computed again: neither
+after others were appended or removed, nor where another process or machine computed it. What is half done is
+the same two files under another name.
 """
 
 import hashlib
-import itertools
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+import keras
 import numpy as np
 import numpy.typing as npt
 
-from .cache import storage
+from .cache import content_key, storage
 
-_LINE = re.compile(r"(\d+) ([0-9a-f]{64})\n")
+_LINE = re.compile(r"(\d+) (\d+) ([0-9a-f]{64}) ([0-9a-f]{64}) ([0-9a-f]*)\n")
+_HEX = 32  # hexadecimal digits of an example's digest
+
+
+Array = npt.NDArray[Any]
 
 
 class Activations(np.memmap):
@@ -38,128 +45,226 @@ class Activations(np.memmap):
         return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
 
 
-def build(
-    path: Path,
-    shape: tuple[int, ...],
-    dtype: str,
-    *,
-    rows: int,
-    start: Callable[[int], Callable[[int, int], npt.NDArray[Any]]],
-) -> Activations:
-    """Open the array at `path`, computing what is missing or damaged.
+def digests(examples: Any) -> list[str]:
+    """A digest of each example of an array (n, ...), or of several arrays that belong together."""
+    arrays = [np.ascontiguousarray(each) for each in keras.tree.flatten(examples)]
+    begin = hashlib.blake2b(digest_size=_HEX // 2)
+    begin.update(str([(each.dtype.str, each.shape[1:]) for each in arrays]).encode())
+    found = []
+    for rows in zip(*arrays, strict=True):
+        digest = begin.copy()
+        for row in rows:
+            digest.update(row.tobytes())
+        found.append(digest.hexdigest())
+    return found
 
-    The caller holds a lock on it. `start` is told how many rows are to be computed, if any, and returns
-    a function from (first, last + 1) to these rows; `rows` is how many make a part.
-    """
-    with storage(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial, journal = path.with_suffix(".partial"), path.with_suffix(".parts")
-        if path.exists():
-            bad = _unfinished(path, journal, shape, dtype, rows)
-            if not bad:
-                return _open(path)
-            warnings.warn(
-                f"{path} is damaged (changed or truncated) in {len(bad)} of {-(-shape[0] // rows)} parts; "
-                "they are computed again.",
-                RuntimeWarning,
-                stacklevel=4,
-            )
-            path.replace(partial)
-        todo = _unfinished(partial, journal, shape, dtype, rows)
+
+class Store:
+    """An array (n, *shape) of one folder: read, or made part by part, `rows` examples each."""
+
+    def __init__(self, folder: Path, shape: tuple[int, ...], dtype: str, *, rows: int, batch: int) -> None:
+        self.folder, self.shape, self.dtype, self.rows, self.batch = folder, shape, dtype, rows, batch
+        self.begin = len(self.header(0))
+        self.row_bytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+
+    def find(self, name: str, keys: Sequence[str], number: int) -> Activations | None:
+        """The array of that name if all its parts are as they were written; needs no right to write.
+
+        `keys` name what it was made of, batch by batch.
+        """
+        path = self.folder / f"{name}.npy"
+        return None if not path.exists() or self._bad(path, keys, number) else self.open(path)
+
+    def open(self, path: Path) -> Activations:
+        """A whole array."""
+        # "c" maps privately, which TensorFlow needs to share it; for numpy it is read-only all the same.
+        array: Activations = np.load(path, mmap_mode="c").view(Activations)
+        array.flags.writeable = False
+        return array
+
+    def header(self, number: int) -> bytes:
+        """The first bytes of a .npy file; numpy leaves room for any `number`, and the data aligned."""
+        buffer = BytesIO()
+        described = {"descr": np.lib.format.dtype_to_descr(np.dtype(self.dtype)), "fortran_order": False}
+        np.lib.format.write_array_header_2_0(buffer, {**described, "shape": (number, *self.shape)})
+        return buffer.getvalue()
+
+    def _bad(self, path: Path, keys: Sequence[str], number: int) -> list[int]:
+        """The parts that are missing, are of other examples, or whose bytes are not what the journal says."""
+        lines = _journal(path)
+        rows = next((rows for rows, *_ in lines.values()), self.rows)
+        parts = range(-(-number // rows))
+        with path.open("rb") as file:
+            header = self.header(number)
+            end = self.begin + number * self.row_bytes
+            if file.read(len(header)) != header or path.stat().st_size > end:
+                return [*parts]
+        batches = rows // self.batch
+        return [
+            part
+            for part in parts
+            if self.read(path, lines, part, key_of(keys[part * batches : (part + 1) * batches])) is None
+        ]
+
+    def read(self, path: Path, lines: "dict[int, _Line]", part: int, key: str | None = None) -> Array | None:
+        """A part's rows if they are whole (and of these examples), else None."""
+        if part not in lines:
+            return None
+        rows, made_of, digest, examples = lines[part]
+        number = len(examples) // _HEX
+        with path.open("rb") as file:
+            file.seek(self.begin + part * rows * self.row_bytes)
+            data = file.read(number * self.row_bytes)
+        if key not in (None, made_of) or digest != self.digest(made_of, examples, data):
+            return None
+        return np.frombuffer(data, self.dtype).reshape(number, *self.shape)
+
+    def digest(self, key: str, examples: str, data: bytes) -> str:
+        """Of a part; the folder is in it, so that another network's files are not taken for this one's."""
+        digest = hashlib.sha256(f"{self.folder.name} {key} {examples} ".encode())
+        digest.update(data)
+        return digest.hexdigest()
+
+    def map(self, path: Path, lines: "dict[int, _Line]", part: int) -> Array | None:
+        """A part's rows in the file, if they are whole."""
+        if self.read(path, lines, part) is None:
+            return None
+        rows, *_, examples = lines[part]
+        offset = self.begin + part * rows * self.row_bytes
+        return np.memmap(path, self.dtype, "r", offset, (len(examples) // _HEX, *self.shape))
+
+    @contextmanager
+    def making(self, name: str, keys: Sequence[str] = (), number: int = 0) -> Iterator["Making"]:
+        """Go on with what is half done under a name, or damaged. The caller holds a lock on it.
+
+        `keys` and `number` are the whole array's, where they are known before.
+        """
+        path, partial = self.folder / f"{name}.npy", self.folder / f"{name}.partial"
+        journal = path.with_suffix(".parts")
+        with storage(path):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if path.exists():
+                bad = len(self._bad(path, keys, number))
+                warnings.warn(
+                    f"{path} is damaged (changed or truncated) in {bad} of {-(-number // self.rows)} parts; "
+                    "they are computed again.",
+                    RuntimeWarning,
+                    stacklevel=5,
+                )
+                path.replace(partial)
+            lines = _journal(partial) if partial.exists() else {}
+            if any(line[0] != self.rows for line in lines.values()):
+                lines = {}
+            if not lines:
+                partial.unlink(missing_ok=True)
+                journal.unlink(missing_ok=True)
         try:
-            _compute(partial, journal, shape, dtype, rows, todo, start)
+            with storage(path):
+                file, log = partial.open("r+b" if lines else "w+b"), journal.open("a")
+            with file, log:
+                yield Making(self, partial, lines, file, log)
         except Exception:
             # An error would come again, and half a result must not keep a disk full. (What an
             # interruption leaves, which is no Exception, the next call goes on from.)
-            partial.unlink(missing_ok=True)
-            journal.unlink(missing_ok=True)
+            with suppress(OSError):  # the array may be finished, the folder gone, or not empty
+                partial.unlink()
+                journal.unlink()
+                self.folder.rmdir()
             raise
-        partial.replace(path)
-        return _open(path)
 
 
-def whole(path: Path, shape: tuple[int, ...], dtype: str, *, rows: int) -> Activations | None:
-    """The array at `path` if it is there with all parts as they were written; needs no right to write."""
-    if path.exists() and not _unfinished(path, path.with_suffix(".parts"), shape, dtype, rows):
-        return _open(path)
-    return None
+class Making:
+    """An array that is being made, part by part."""
+
+    def __init__(
+        self, store: Store, partial: Path, lines: "dict[int, _Line]", file: IO[bytes], log: IO[str]
+    ) -> None:
+        self.store, self.partial, self.lines, self.file, self.log = store, partial, lines, file, log
+        others = [*store.folder.glob("*.npy"), *store.folder.glob("*.partial")]
+        self.others = {other: _journal(other) for other in sorted(others) if other != partial}
+        self.elsewhere = {
+            example: (other, part, row)
+            for other, theirs in self.others.items()
+            for part, (*_, examples) in theirs.items()
+            for row, example in enumerate(_each(examples))
+        }
+        self.mapped: dict[tuple[Path, int], Array | None] = {}
+        self.later: dict[int, tuple[str, list[str]]] = {}
+        with storage(partial):
+            log.write("\n")  # it may end in a torn line
+            log.flush()
+
+    def has(self, part: int, key: str) -> bool:
+        """Whether an interrupted call left this part, made of these examples."""
+        return self.store.read(self.partial, self.lines, part, key) is not None
+
+    def known(self, examples: list[str]) -> tuple[Array, npt.NDArray[np.bool_]]:
+        """Rows for these examples, and which of them are not filled in since no array here holds them."""
+        rows = np.empty((len(examples), *self.store.shape), self.store.dtype)
+        missing = np.ones(len(examples), bool)
+        for number, example in enumerate(examples):
+            if example in self.elsewhere:
+                path, part, row = self.elsewhere[example]
+                if (path, part) not in self.mapped:
+                    self.mapped[path, part] = self.store.map(path, self.others[path], part)
+                if (found := self.mapped[path, part]) is not None:
+                    rows[number], missing[number] = found[row], False
+        return rows, missing
+
+    def put_off(self, part: int, key: str, examples: list[str]) -> None:
+        """Leave a part that other arrays hold for the end: it may be that the whole is there already."""
+        self.later[part] = (key, examples)
+
+    def write(self, part: int, key: str, examples: list[str], rows: Array) -> None:
+        """Keep a part, and the line that says so after it."""
+        store, every = self.store, "".join(examples)
+        data = np.ascontiguousarray(rows, store.dtype).tobytes()
+        with storage(self.partial):
+            # Plain writes and not a memory map: on a full disk a map would kill the process.
+            self.file.seek(store.begin + part * store.rows * store.row_bytes)
+            self.file.write(data)
+            self.file.flush()
+            self.log.write(f"{part} {store.rows} {key} {store.digest(key, every, data)} {every}\n")
+            self.log.flush()
+
+    def finish(self, name: str, keys: Sequence[str], number: int) -> Activations:
+        """Give the array its name, all its parts being there; of two with the same name the first stays."""
+        store, path = self.store, self.store.folder / f"{name}.npy"
+        found = store.find(name, keys, number)
+        if found is not None:  # the same array, made before from another source
+            self.partial.unlink(missing_ok=True)
+            self.partial.with_suffix(".parts").unlink(missing_ok=True)
+            return found
+        for part, (key, examples) in self.later.items():
+            self.write(part, key, examples, self.known(examples)[0])
+        with storage(path):
+            self.file.seek(0)
+            self.file.write(store.header(number))
+            self.file.truncate(store.begin + number * store.row_bytes)
+            self.file.close()
+            self.log.close()
+            self.partial.with_suffix(".parts").replace(path.with_suffix(".parts"))
+            self.partial.replace(path)
+        return store.open(path)
 
 
-def _digest(path: Path, data: bytes) -> str:
-    """Of a part: its bytes, and the name, so that another array's files are not taken for this one's."""
-    return hashlib.sha256(path.stem.encode() + data).hexdigest()
+def key_of(keys: Sequence[str]) -> str:
+    """One key for several."""
+    return content_key(list(keys))
 
 
-def _open(path: Path) -> Activations:
-    # "c" maps privately, which TensorFlow needs to share it; for numpy it is read-only all the same.
-    array: Activations = np.load(path, mmap_mode="c").view(Activations)
-    array.flags.writeable = False
-    return array
+_Line = tuple[int, str, str, str]
 
 
-def _header(shape: tuple[int, ...], dtype: str) -> bytes:
-    """The first bytes of a .npy file; padded to 64, so that the numbers are aligned in memory."""
-    buffer = BytesIO()
-    described = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False}
-    np.lib.format.write_array_header_2_0(buffer, {**described, "shape": shape})
-    return buffer.getvalue()
-
-
-def _places(shape: tuple[int, ...], dtype: str, rows: int) -> list[tuple[int, int, int, int]]:
-    """For each part its first row, the row after its last, its first byte and its length."""
-    row_bytes = int(np.prod(shape[1:], dtype=np.int64)) * np.dtype(dtype).itemsize
-    begin = len(_header(shape, dtype))
-    cuts = [*range(0, shape[0], rows), shape[0]]
-    return [(a, b, begin + a * row_bytes, (b - a) * row_bytes) for a, b in itertools.pairwise(cuts)]
-
-
-def _unfinished(path: Path, journal: Path, shape: tuple[int, ...], dtype: str, rows: int) -> list[int]:
-    """The parts that are missing or whose bytes are not what the journal says."""
-    places = _places(shape, dtype, rows)
-    every = list(range(len(places)))
-    if not path.exists() or not journal.exists():
-        return every
+def _journal(path: Path) -> dict[int, _Line]:
+    """What was written into an array: by part, its rows at most, its key, its digest, its examples."""
+    journal = path.with_suffix(".parts")
+    if not journal.exists():
+        return {}
     # A later line replaces an earlier one; a line torn by a kill has no end and is left out.
-    digests = {int(number): digest for number, digest in _LINE.findall(journal.read_text(errors="replace"))}
-    header = _header(shape, dtype)
-    with path.open("rb") as file:
-        if file.read(len(header)) != header or path.stat().st_size > places[-1][2] + places[-1][3]:
-            return every
-        bad = []
-        for number, (_, _, offset, length) in enumerate(places):
-            file.seek(offset)
-            if digests.get(number) != _digest(path, file.read(length)):
-                bad.append(number)
-    return bad
+    found = _LINE.findall(journal.read_text(errors="replace"))
+    return {int(part): (int(rows), key, digest, examples) for part, rows, key, digest, examples in found}
 
 
-def _compute(
-    partial: Path,
-    journal: Path,
-    shape: tuple[int, ...],
-    dtype: str,
-    rows: int,
-    todo: list[int],
-    start: Callable[[int], Callable[[int, int], npt.NDArray[Any]]],
-) -> None:
-    places = _places(shape, dtype, rows)
-    compute = start(sum(places[number][1] - places[number][0] for number in todo))
-    if len(todo) == len(places):
-        partial.unlink(missing_ok=True)
-        journal.unlink(missing_ok=True)
-    with (
-        partial.open("r+b" if partial.exists() else "w+b") as file,
-        journal.open("a") as lines,
-    ):
-        # The journal may end in a torn line.
-        lines.write("\n")
-        # Plain writes and not a memory map: on a full disk a map would kill the process.
-        file.write(_header(shape, dtype))
-        for number in todo:
-            first, end, offset, _ = places[number]
-            data = np.ascontiguousarray(compute(first, end), dtype=dtype).tobytes()
-            file.seek(offset)
-            file.write(data)
-            file.flush()
-            lines.write(f"{number} {_digest(partial, data)}\n")
-            lines.flush()
+def _each(examples: str) -> list[str]:
+    return [examples[at : at + _HEX] for at in range(0, len(examples), _HEX)]

@@ -5,6 +5,7 @@ from names and classes: the network runs, and what it gives is compared.
 """
 
 import contextlib
+import operator
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -90,7 +91,7 @@ def check_cut(model: keras.Model, prefix: keras.Model, suffix: keras.Model, at: 
 _TRIED: "weakref.WeakKeyDictionary[keras.Model, str]" = weakref.WeakKeyDictionary()
 
 
-def try_out(prefix: keras.Model, sample: Array, network: str) -> Array:
+def try_out(prefix: keras.Model, sample: Any, network: str) -> list[Array]:
     """What a prefix gives for a few images; refused where training, or other images, would change it.
 
     `network` names weights and configurations: what passed with the same ones is not tried again.
@@ -111,19 +112,20 @@ def not_repeatable(got: str) -> str:
     )
 
 
-def _run(prefix: keras.Model, images: Array, *, training: bool) -> Array:
-    return np.asarray(keras.ops.convert_to_numpy(prefix(images, training=training)))
+def _run(prefix: keras.Model, images: Any, *, training: bool) -> list[Array]:
+    return _arrays(prefix(images, training=training))
 
 
-def _check_repeatable(prefix: keras.Model, sample: Array, found: Array) -> None:
-    if found.shape[:1] != (len(sample),):
+def _check_repeatable(prefix: keras.Model, sample: Any, found: list[Array]) -> None:
+    number = len(keras.tree.flatten(sample)[0])
+    if got := [each.shape[:1] for each in found if each.shape[:1] != (number,)]:
         raise ValueError(
-            f"prefix: expected a row of activations for each of {len(sample)} images, got {len(found)}: "
-            "it folds another axis into the first. Cut after the layer that unfolds it."
+            f"prefix: expected a row of activations for each of {number} images, got {got[0][0]}: it folds "
+            "another axis into the first. Cut after the layer that unfolds it."
         )
     before = _arrays(prefix.weights)
     once, twice = (_run(prefix, sample, training=True) for _ in range(2))
-    if not (_close([once], [twice], EXACT) and _close([found], [once], EXACT)):
+    if not (_close(once, twice, EXACT) and _close(found, once, EXACT)):
         random = [layer.name for layer in walk(prefix)[1:] if draws(layer)]
         raise ValueError(not_repeatable(f"{random[0]!r}, which draws random numbers" if random else "others"))
     pairs = zip(prefix.weights, before, _arrays(prefix.weights), strict=True)
@@ -132,7 +134,8 @@ def _check_repeatable(prefix: keras.Model, sample: Array, found: Array) -> None:
             f"prefix: expected weights that stay as they are, got {moved[0]!r}, which a pass in training "
             "moves though it is frozen. Cut before it."
         )
-    if not _close([found[:1]], [_run(prefix, sample[:1], training=False)], EXACT):
+    single = keras.tree.map_structure(operator.itemgetter(slice(1)), sample)
+    if not _close([each[:1] for each in found], _run(prefix, single, training=False), EXACT):
         raise ValueError(
             "prefix: expected activations of each image by itself, got others when other images stand "
             "beside it. Cut before the layer that mixes them."

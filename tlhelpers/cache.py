@@ -266,7 +266,17 @@ _SOURCES = {
     path.relative_to(_PACKAGE).with_suffix("").as_posix(): path.read_bytes()
     for path in _PACKAGE.rglob("*.py")
 }
-COMPUTES = ("_forward", "_graph", "_parts", "_pointwise", "_trial", "encoders", "prefix")
+COMPUTES = (
+    "_forward",
+    "_graph",
+    "_parts",
+    "_pointwise",
+    "_sources",
+    "_trial",
+    "encoders",
+    "features",
+    "prefix",
+)
 """The modules that decide what a cached activation is. Results that rest on more name more."""
 
 

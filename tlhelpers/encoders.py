@@ -22,8 +22,8 @@ import numpy.typing as npt
 
 from . import downloads
 from ._errors import unknown_name
+from .features import precompute
 from .freezing import freeze
-from .prefix import precompute
 
 __all__ = ["ENCODERS", "Encoder", "check_texts", "embed", "load_encoder", "pooled_blocks"]
 

@@ -30,9 +30,10 @@ from tlhelpers import downloads, page
 from tlhelpers._errors import unknown_name
 from tlhelpers._formats import credit_table, german_table
 from tlhelpers.evaluation import bootstrap_interval
+from tlhelpers.features import precompute
 from tlhelpers.freezing import freeze
 from tlhelpers.page import Edition
-from tlhelpers.prefix import precompute, split
+from tlhelpers.prefix import split
 
 from .skeleton import application, best, fit_few, forget, in_proportion, search
 

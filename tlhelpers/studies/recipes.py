@@ -26,9 +26,10 @@ from tlhelpers import cache, datasets
 from tlhelpers._graph import signature
 from tlhelpers.backbones import load_backbone, preparation
 from tlhelpers.evaluation import history_table
+from tlhelpers.features import precompute
 from tlhelpers.freezing import freeze, leaves
 from tlhelpers.page import editions
-from tlhelpers.prefix import cut_points, precompute, split
+from tlhelpers.prefix import cut_points, split
 
 from .skeleton import Network, fit_with_cosine
 

@@ -26,9 +26,10 @@ from tlhelpers import downloads, page
 from tlhelpers._errors import unknown_name
 from tlhelpers._formats import labelled_sentences, polarity_sentences, word_vectors
 from tlhelpers.encoders import MINILM, STAND_IN_WORDS, Encoder, check_texts, load_encoder, pooled_blocks
+from tlhelpers.features import precompute
 from tlhelpers.freezing import freeze
 from tlhelpers.page import Edition
-from tlhelpers.prefix import precompute, split
+from tlhelpers.prefix import split
 
 from .skeleton import SEEDS, Network, Study, application, best, draw, search, search_probes
 
