@@ -187,8 +187,8 @@ with store.making("killed", keys, 800) as making:
         if not making.has(part, key_of(keys[part:part + 1])):
             print(part, flush=True)
             time.sleep(float(sys.argv[2]))
-            rows, names = np.arange(24 * part, 24 * part + 24), [f"{8 * part + row:032x}" for row in range(8)]
-            making.write(part, key_of(keys[part:part + 1]), names, rows)
+            rows = dict(enumerate(np.arange(24 * part, 24 * part + 24).reshape(8, 3)))
+            making.write(part, key_of(keys[part:part + 1]), [f"{8 * part + row:032x}" for row in rows], rows)
     making.finish("killed", keys, 800)
 """
 

@@ -125,14 +125,6 @@ class Store:
         digest.update(data)
         return digest.hexdigest()
 
-    def map(self, path: Path, lines: "dict[int, _Line]", part: int) -> Array | None:
-        """A part's rows in the file, if they are whole."""
-        if self.read(path, lines, part) is None:
-            return None
-        rows, *_, examples = lines[part]
-        offset = self.begin + part * rows * self.row_bytes
-        return np.memmap(path, self.dtype, "r", offset, (len(examples) // _HEX, *self.shape))
-
     @contextmanager
     def making(self, name: str, keys: Sequence[str] = (), number: int = 0) -> Iterator["Making"]:
         """Go on with what is half done under a name, or damaged. The caller holds a lock on it.
@@ -188,7 +180,7 @@ class Making:
             for part, (*_, examples) in theirs.items()
             for row, example in enumerate(_each(examples))
         }
-        self.mapped: dict[tuple[Path, int], Array | None] = {}
+        self.whole: dict[tuple[Path, int], bool] = {}
         self.later: dict[int, tuple[str, list[str]]] = {}
         with storage(partial):
             log.write("\n")  # it may end in a torn line
@@ -198,26 +190,33 @@ class Making:
         """Whether an interrupted call left this part, made of these examples."""
         return self.store.read(self.partial, self.lines, part, key) is not None
 
-    def known(self, examples: list[str]) -> tuple[Array, npt.NDArray[np.bool_]]:
-        """Rows for these examples, and which of them are not filled in since no array here holds them."""
-        rows = np.empty((len(examples), *self.store.shape), self.store.dtype)
-        missing = np.ones(len(examples), bool)
-        for number, example in enumerate(examples):
-            if example in self.elsewhere:
-                path, part, row = self.elsewhere[example]
-                if (path, part) not in self.mapped:
-                    self.mapped[path, part] = self.store.map(path, self.others[path], part)
-                if (found := self.mapped[path, part]) is not None:
-                    rows[number], missing[number] = found[row], False
-        return rows, missing
+    def missing(self, examples: list[str]) -> npt.NDArray[np.bool_]:
+        """Which of these examples no array here holds."""
+        return np.array([not self._held(example) for example in examples])
+
+    def _held(self, example: str) -> bool:
+        if example not in self.elsewhere:
+            return False
+        path, part, _ = self.elsewhere[example]
+        if (path, part) not in self.whole:
+            self.whole[path, part] = self.store.read(path, self.others[path], part) is not None
+        return self.whole[path, part]
+
+    def _copied(self, example: str) -> Array:
+        """An example's row in another array; read, since a map would count as memory in use."""
+        store, (path, part, row) = self.store, self.elsewhere[example]
+        offset = store.begin + (part * self.others[path][part][0] + row) * store.row_bytes
+        row_at = np.fromfile(path, store.dtype, int(np.prod(store.shape)), offset=offset)
+        return row_at.reshape(store.shape)
 
     def put_off(self, part: int, key: str, examples: list[str]) -> None:
         """Leave a part that other arrays hold for the end: it may be that the whole is there already."""
         self.later[part] = (key, examples)
 
-    def write(self, part: int, key: str, examples: list[str], rows: Array) -> None:
-        """Keep a part, and the line that says so after it."""
+    def write(self, part: int, key: str, examples: list[str], new: dict[int, Array]) -> None:
+        """Keep a part, and the line that says so after it; what is not `new`, by place, is copied."""
         store, every = self.store, "".join(examples)
+        rows = [new[at] if at in new else self._copied(each) for at, each in enumerate(examples)]
         data = np.ascontiguousarray(rows, store.dtype).tobytes()
         with storage(self.partial):
             # Plain writes and not a memory map: on a full disk a map would kill the process.
@@ -236,7 +235,7 @@ class Making:
             self.partial.with_suffix(".parts").unlink(missing_ok=True)
             return found
         for part, (key, examples) in self.later.items():
-            self.write(part, key, examples, self.known(examples)[0])
+            self.write(part, key, examples, {})
         with storage(path):
             self.file.seek(0)
             self.file.write(store.header(number))

@@ -282,17 +282,16 @@ def _fill(
             key = _parts.key_of(keys[-len(group) :])
             if lacking := [array for array in making if not array.has(part, key)]:
                 examples = _parts.digests(x)
-                known = [array.known(examples) for array in lacking]
-                need = np.flatnonzero(np.any([missing for _, missing in known], axis=0))
+                need = np.flatnonzero(np.any([array.missing(examples) for array in lacking], axis=0))
+                made: dict[_parts.Making, dict[int, Array]] = {array: {} for array in making}
                 for at in range(0, len(need), size):
                     place = need[at : at + size]
                     run = run or forward(network, _some(given), by)
-                    outputs = dict(zip(making, run(_sources.rows(x, place)), strict=True))
-                    for array, (rows, _) in zip(lacking, known, strict=True):
-                        rows[place] = _finite(outputs[array], store.dtype, number + place)
-                for array, (rows, missing) in zip(lacking, known, strict=True):
-                    if missing.any():
-                        array.write(part, key, examples, rows)
+                    for array, rows in zip(making, run(_sources.rows(x, place)), strict=True):
+                        made[array] |= zip(place, _finite(rows, store.dtype, number + place), strict=True)
+                for array in lacking:
+                    if made[array]:
+                        array.write(part, key, examples, made[array])
                     else:
                         array.put_off(part, key, examples)
             number += len(keras.tree.flatten(x)[0])
