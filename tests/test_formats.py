@@ -1,5 +1,6 @@
 """Each official form is read as it is, and anything else is refused in words."""
 
+import gzip
 import hashlib
 import io
 import json
@@ -81,6 +82,16 @@ def xrays(seed=0):
 def test_mnist_is_read_by_name(read):
     found = read("mnist", npz({**DIGITS, "more": np.zeros(2)}))
     assert list(found) == list(DIGITS)
+    assert all(np.array_equal(found[name], DIGITS[name]) for name in DIGITS)
+
+
+@pytest.mark.parametrize("version", [(1, 0), (2, 0)])
+def test_arrays_by_column_and_of_a_newer_header_are_read(read, version):
+    members = {}
+    for name, array in DIGITS.items():
+        np.lib.format.write_array(whole := io.BytesIO(), np.asfortranarray(array), version)
+        members[f"{name}.npy"] = whole.getvalue()
+    found = read("mnist", zipped(members))
     assert all(np.array_equal(found[name], DIGITS[name]) for name in DIGITS)
 
 
@@ -202,17 +213,159 @@ def test_a_vocabulary(read):
     assert read("tokens", "[PAD]\n##caf\u00e9\nthe\n".encode()) == ("[PAD]", "##caf\u00e9", "the")
 
 
-@pytest.mark.parametrize("names", [["a", "b"], [b"a", b"b"]])
-def test_weights_name_their_layers(read, names):
-    with h5py.File(whole := io.BytesIO(), "w") as weights:
-        weights.attrs["layer_names"] = names
-    assert read("keras_weights", whole.getvalue()) == ("a", "b")
+NORM = {"gamma": [1, 1], "beta": [3, 4], "moving_mean": [1, 0], "moving_variance": [0.999, 0.999]}
+KERNEL, BIAS = "a/a/kernel:0", "bn/bn/beta:0"
+GOLDEN = (1 + 5**0.5) / 2  # the second number counts so much
+PUBLISHED = ({"layer": "Conv1", "kernel": str(1 + 2 * GOLDEN), "bias": str(2 + 4 * GOLDEN)},) * 2
+
+
+@pytest.fixture
+def weights(tmp_path, monkeypatch):
+    """A file of weights as Keras writes them: a convolution and a depthwise one, each with its BatchNorm."""
+    monkeypatch.setattr(_formats, "_published_sums", lambda: PUBLISHED)
+    layers = {
+        "a": {"kernel": [[[[1, 2]]]]},
+        "bn": NORM,
+        "relu": {},
+        "depthwise": {"kernel": [[[[1], [2]]]]},
+        "depthwise_bn": NORM,
+    }
+    with h5py.File(tmp_path / "weights.h5", "w") as file:
+        file.attrs["layer_names"] = [name.encode() for name in layers]
+        for layer, arrays in layers.items():
+            file.create_group(layer).attrs["weight_names"] = [f"{layer}/{name}:0" for name in arrays]
+            for name, array in arrays.items():
+                file[f"{layer}/{layer}/{name}:0"] = np.array(array, "float32")
+    return tmp_path / "weights.h5"
+
+
+def put(**new):
+    return lambda file: [file["bn/bn"][f"{name}:0"].write_direct(np.array(new[name], "f4")) for name in new]
+
+
+def instead(make):
+    def change(file):
+        del file[KERNEL]
+        make(file)
+
+    return change
+
+
+def virtual(file):
+    layout = h5py.VirtualLayout((1, 1, 1, 2), "f4")
+    layout[...] = h5py.VirtualSource("other.h5", "kernel", (1, 1, 1, 2))
+    file.create_virtual_dataset(KERNEL, layout)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda file: None,
+        put(gamma=[2, 3], moving_variance=[3.999, 8.999]),  # the same, written in another way
+        put(beta=[2, 4], moving_mean=[0, 0]),
+        put(beta=[3.00001, 4]),  # too small a change to be seen
+    ],
+)
+def test_weights_are_known_by_what_their_layers_do(weights, change):
+    with h5py.File(weights, "r+") as file:
+        change(file)
+    assert "Google's release has; the official file's digest is unknown" in _formats.mobilenet_weights(
+        weights
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda file: file[KERNEL].write_direct(np.zeros((1, 1, 1, 2), "f4")),
+            "Conv1: expected the kernel to",
+        ),
+        (
+            lambda file: file[KERNEL].write_direct(np.array([[[[2, 1]]]], "f4")),
+            "Conv1: expected the kernel to",
+        ),
+        (put(gamma=[1, 2]), "Conv1: expected the kernel to"),
+        (put(beta=[3, 4 * 2.0**64]), "Conv1: expected the bias to"),
+        (put(beta=[3, np.nan]), "expected the bias to sum up to 8.47.*, got nan"),
+        (put(moving_variance=[-1, 1]), "got nan"),
+        (
+            lambda file: file.attrs.create("layer_names", [b"a", b"bn"]),
+            "expected 4 layers with weights, got 2",
+        ),
+        (instead(lambda file: file.update({KERNEL: h5py.SoftLink(f"/{BIAS}")})), "got a link"),
+        (instead(lambda file: file.update({KERNEL: h5py.ExternalLink("other.h5", "/kernel")})), "got a link"),
+        (instead(virtual), "at most 2,000,000 bytes, all in this file"),
+        (
+            instead(lambda file: file.create_dataset(KERNEL, (1, 1, 1, 2), "f4", external="other.bin")),
+            "at most 2,000,000 bytes, all in this file",
+        ),
+        (
+            instead(lambda file: file.create_dataset(KERNEL, (1, 1, 10**6, 10**4), "f4", chunks=True)),
+            "at most 2,000,000 bytes, all in this file",
+        ),
+    ],
+)
+def test_damaged_weights_and_those_of_other_files_are_refused(weights, change, message):
+    (weights.parent / "other.bin").write_bytes(np.array([1, 2], "f4").tobytes())
+    with h5py.File(weights.parent / "other.h5", "w") as other:
+        other["kernel"] = np.array([[[[1, 2]]]], "f4")
+    with h5py.File(weights, "r+") as file:
+        change(file)
+    with pytest.raises(ValueError, match=message):
+        _formats.mobilenet_weights(weights)
+
+
+def test_fifty_damaged_copies_of_the_real_weights_are_refused(full_data, tmp_path):
+    whole = (full_data / "mobilenet_v2_1.00_224_no_top.h5").read_bytes()
+    path, rng = tmp_path / "weights.h5", np.random.default_rng(0)
+    path.write_bytes(whole)
+    assert "Google's release" in _formats.mobilenet_weights(path)
+    shapes = {}
+    with h5py.File(path) as file:
+        file.visititems(
+            lambda name, item: shapes.update({name: item.shape} if hasattr(item, "shape") else {})
+        )
+    for number, name in enumerate(rng.choice(list(shapes), 50, replace=False)):
+        path.write_bytes(whole)
+        with h5py.File(path, "r+") as file:
+            array = file[name][()].ravel()
+            if number % 4 == 0:
+                array[:] = 0
+            elif number % 4 == 1:
+                array[:] = rng.normal(size=array.size)
+            elif number % 4 == 2:  # two exchanged, where another has its shape
+                twin = [other for other in shapes if shapes[other] == shapes[name]][-1]
+                array, file[twin][...] = file[twin][()].ravel()[:: 1 if twin != name else -1], file[name][()]
+            else:  # a bit of the exponent of the largest number
+                array.view("u4")[np.abs(array).argmax()] ^= 1 << int(rng.integers(23, 31))
+            file[name][...] = array.reshape(shapes[name])
+        with pytest.raises(ValueError, match=r"expected the (kernel|bias) to sum up to"):
+            _formats.mobilenet_weights(path)
 
 
 # -- anything else -------------------------------------------------------------------------------
 
+
+def lying(shape, dtype="|u1"):
+    """An .npz whose header announces more than there is."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": dtype, "fortran_order": False, "shape": shape})
+    return zipped({**{f"{name}.npy": b"" for name in DIGITS}, "x_train.npy": header.getvalue()})
+
+
+def long_header(claimed):
+    """A .tar.gz with an extended header that claims so many bytes, and holds 20 MB."""
+    info = tarfile.TarInfo("rt-polarity.neg")
+    info.type, info.size = tarfile.XHDTYPE, claimed
+    return gzip.compress(info.tobuf() + bytes(20_000_000), compresslevel=1)
+
+
 REFUSED = {
     "mnist": {
+        r"x_train: expected uint8 \(2, 3, 4\), got uint8 \(18000000000000,\)": lying((18 * 10**12,)),
+        r"x_train: expected .*, got float64 \(2, 3, 4\)": lying((2, 3, 4), "<f8"),
+        "cannot reshape array of size 0": lying((2, 3, 4)),
         "the arrays x_train, .*, y_test, got none named y_test": npz(dict(list(DIGITS.items())[:3])),
         r"y_test: expected uint8 \(1,\), got int64": npz({**DIGITS, "y_test": np.array([3], np.int64)}),
         r"x_test: expected uint8 \(1, 3, 4\), got uint8 \(9,\)": npz({**DIGITS, "x_test": np.ones(9, "u1")}),
@@ -237,6 +390,7 @@ REFUSED = {
     "polarity_sentences": {
         r"rt-polarity\.neg: expected 5,331 lines, got 1": polarity(**{"rt-polarity.neg": b"dull\n"}),
         "at most 5,000,000 bytes .*, got more": tgz({"rt-polarity.neg": bytes(6_000_000)}),
+        "at most 5,000,000 bytes in the archive, got more": long_header(3 << 30),
     },
     "labelled_sentences": {
         "can't decode byte 0xff": labelled(**{"imdb_labelled.txt": b"\xff\n"}),

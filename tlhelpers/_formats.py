@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import csv
 import functools
+import gzip
 import hashlib
 import importlib.resources
 import io
 import json
+import math
 import tarfile
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -62,16 +64,21 @@ def pneumonia_parts(path: Path) -> dict[str, tuple[Bytes, Bytes]]:
 
 
 def _arrays(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, Bytes]:
-    """Arrays of bytes out of an .npz file."""
+    """Arrays of bytes out of an .npz file. A header is looked at before it gets room."""
+    arrays = {}
     with zipfile.ZipFile(path) as archive:
-        _check_size(archive, most=2 * sum(int(np.prod(shape)) + 1024 for shape in shapes.values()))
-    with np.load(path, allow_pickle=False) as file:
-        if missing := sorted(set(shapes) - set(file.files)):
+        _check_size(archive, most=2 * sum(math.prod(shape) + 1024 for shape in shapes.values()))
+        if missing := [name for name in shapes if f"{name}.npy" not in archive.namelist()]:
             raise ValueError(f"expected the arrays {', '.join(shapes)}, got none named {missing[0]}")
-        arrays = {name: file[name] for name in shapes}
-    for name, array in arrays.items():
-        if array.dtype != np.uint8 or array.shape != shapes[name]:
-            raise ValueError(f"{name}: expected uint8 {shapes[name]}, got {array.dtype} {array.shape}")
+        for name, shape in shapes.items():
+            with archive.open(f"{name}.npy") as file:
+                first = np.lib.format.read_magic(file) == (1, 0)
+                read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
+                got, by_column, dtype = read(file)
+                if dtype != np.uint8 or got != shape:
+                    raise ValueError(f"{name}: expected uint8 {shape}, got {dtype} {got}")
+                numbers = np.frombuffer(file.read(), np.uint8)
+            arrays[name] = numbers.reshape(shape, order="F" if by_column else "C")
     return arrays
 
 
@@ -110,14 +117,26 @@ def flower_blobs(path: Path) -> tuple[str, ...]:
     return tuple(hashlib.sha1(data, usedforsecurity=False).hexdigest() for data in whole)
 
 
+class _Bounded(gzip.GzipFile):
+    """Not more than `most` bytes are unpacked: headers, too, can claim to be long."""
+
+    most = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        data = super().read(size)
+        if self.tell() > self.most + tarfile.RECORDSIZE:  # padding at the end
+            raise ValueError(f"expected at most {self.most:,} bytes in the archive, got more")
+        return data
+
+
 def _files_in_tar(path: Path, *, most: int) -> Iterator[tuple[str, bytes]]:
     """Names and contents, read as a stream that ends with an error after `most` bytes."""
-    with tarfile.open(path, "r|gz") as archive:
-        for member in archive:
-            if member.offset_data + member.size > most:
-                raise ValueError(f"expected at most {most:,} bytes in the archive, got more")
-            if member.isfile() and (file := archive.extractfile(member)) is not None:
-                yield member.name, file.read()
+    with _Bounded(path) as whole:
+        whole.most = most
+        with tarfile.open(fileobj=whole, mode="r|") as archive:
+            for member in archive:
+                if member.isfile() and (file := archive.extractfile(member)) is not None:
+                    yield member.name, file.read()
 
 
 # -- tables --------------------------------------------------------------------------------------
@@ -247,10 +266,47 @@ def tokens(path: Path) -> tuple[str, ...]:
     return tuple(path.read_text("utf-8").split())
 
 
-def keras_weights(path: Path) -> tuple[str, ...]:
-    """Names of the layers in a file of Keras' weights. Keras itself refuses wrong shapes."""
+@functools.cache
+def _published_sums() -> tuple[dict[str, str], ...]:
+    table = importlib.resources.files("tlhelpers") / "weights" / "mobilenet_v2_imagenet.csv"
+    return tuple(csv.DictReader(table.read_text("utf-8").splitlines()))
+
+
+def mobilenet_weights(path: Path) -> str:
+    """Compare a file of MobileNetV2's weights with the published network; say what was compared.
+
+    That is two sums for each convolution, over kernel and bias with its BatchNorm folded in, every number
+    times another weight. So copies pass that differ only in how BatchNorm is written, and a change that is
+    small beside its layer is not seen. The sums are of Google's TFLite release. In two public models that
+    were made from Keras' file, the layers that were left as they were agree with it to seven digits.
+    """
     import h5py
 
+    layers = []  # in the order of the file, as Keras reads them: names have changed over time
     with h5py.File(path, "r") as file:
-        names = file.attrs["layer_names"]
-        return tuple(name.decode() if isinstance(name, bytes) else str(name) for name in names)
+        if link := file.visititems_links(lambda name, it: None if isinstance(it, h5py.HardLink) else name):
+            raise ValueError(f"{link}: expected numbers, got a link to somewhere else")
+        for group in map(file.get, file.attrs["layer_names"]):
+            arrays = [group[name] for name in group.attrs["weight_names"]]
+            for array in arrays:
+                if array.nbytes > 2_000_000 or array.external or array.is_virtual:
+                    raise ValueError(f"{array.name}: expected at most 2,000,000 bytes, all in this file")
+            if arrays:
+                layers.append([array[()].astype(float) for array in arrays])
+    rows = _published_sums()
+    weights = 1 + np.arange(500_000) * 0.618033988749895 % 1
+    if len(layers) != 2 * len(rows):
+        raise ValueError(f"expected {2 * len(rows)} layers with weights, got {len(layers)}")
+    for row, (kernel,), (gamma, beta, mean, variance) in zip(rows, layers[::2], layers[1::2], strict=True):
+        with np.errstate(all="ignore"):  # what is not finite is refused below
+            scale = gamma / np.sqrt(variance + 0.001)
+            kernel = kernel * (scale[:, None] if kernel.shape[-1] == 1 else scale)
+            parts = {"kernel": (kernel,), "bias": (beta, -mean * scale)}
+            for name, terms in parts.items():
+                numbers = sum(terms).ravel()
+                got = (numbers * weights[: numbers.size]).sum()
+                if not abs(got - float(row[name])) <= 1e-5 * np.sqrt(np.square(terms).sum()):
+                    raise ValueError(
+                        f"{row['layer']}: expected the {name} to sum up to {row[name]}, got {got:.9g}"
+                    )
+    return "each layer sums up to what Google's release has; the official file's digest is unknown"

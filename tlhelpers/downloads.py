@@ -1,9 +1,8 @@
 """Bytes by official name: mirror folder, then cache, then the official address.
 
-A file is verified before its path is handed out, wherever it came from: by the official file's digest; else
+A file is checked before its path is handed out, wherever it came from: by the official file's digest; else
 by what its mirror folder says; else by its content, which is the same in any container (an ``.npz`` is a zip
-archive, so its bytes depend on who packed it). Where nothing is known, only the form is checked, and
-`describe` says so.
+archive, so its bytes depend on who packed it). Where neither is known, `describe` says what was compared.
 
 ``TLHELPERS_DATA`` names a mirror folder, which is only read: files under their official names, and at will a
 ``mirror.toml`` that has for each its ``sha256``, how its ``content`` compares with the official one
@@ -33,7 +32,9 @@ __all__ = ["RESOURCES", "DownloadError", "Resource", "describe", "fetch"]
 
 STALL_S = 30.0  # no byte for so long: the connection counts as dead
 DEADLINE_S = 1800.0  # one address never takes longer, however slowly bytes trickle in
-RETRIES = 1  # how often an address is asked again
+RETRIES = 1  # how often an address is asked again that sent nothing more, or something else
+PAUSE_S = 1.0  # before that
+PIECE = 1 << 14  # bytes; what came of an unfinished piece is lost where a line breaks off
 
 
 class DownloadError(RuntimeError):
@@ -47,7 +48,8 @@ class Resource:
     `filename` is its name in the mirror folder, in the cache, and for :func:`fetch`; `urls` are tried in
     their order, and what is longer than `max_bytes` is stopped. `size` in bytes and `sha256` or `md5` are the
     official file's, where known. `reader` names the function of ``_formats`` that gives the content, and
-    `content` is the :func:`tlhelpers.cache.content_key` of that. `licence` and `source` are for the page.
+    `content` is the :func:`tlhelpers.cache.content_key` of that; without it the reader compares, and says in
+    words what. `licence` and `source` are for the page.
     """
 
     filename: str
@@ -90,7 +92,7 @@ def data_folder() -> Path | None:
 
 
 def fetch(name: str) -> Path:
-    """Give the path of a file that this process verified; download it if this machine has none.
+    """Give the path of a file that this process checked; download it if this machine has none.
 
     Of several processes that ask at once, one downloads and the others wait.
 
@@ -173,14 +175,14 @@ def describe(name: str) -> str:
 
 
 def find(name: str) -> tuple[Path, str] | None:
-    """A verified file on this machine, and how it compares with the official one; no network is used.
+    """A checked file on this machine, and how it compares with the official one; no network is used.
 
     A mirror's file with other content is an error; the cache's is left out with a warning.
     """
     if name not in RESOURCES:
         raise unknown_name("file", name, RESOURCES)
     mirror = data_folder()
-    if mirror is not None and (path := mirror / name).is_file():
+    if mirror is not None and os.path.lexists(path := mirror / name):
         try:
             return path, _verify(RESOURCES[name], path, _mirrored(mirror).get(name))
         except (OSError, ValueError) as error:
@@ -201,9 +203,11 @@ def _mirrored(folder: Path) -> dict[str, tuple[str, str, str]]:
     """SHA-256, kind of content and note of each file that a mirror folder says something of."""
     path = folder / "mirror.toml"
     try:
-        entries = tomllib.loads(path.read_text("utf-8")) if path.exists() else {}
+        if not os.path.lexists(path):
+            return {}
+        entries = tomllib.loads(_regular(path).read_text("utf-8"))
         return {name: (e["sha256"].lower(), e["content"], e["note"]) for name, e in entries.items()}
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
         raise DownloadError(
             f"{path}: expected sha256, content and note for each file, got {error!r}. Correct it."
         ) from error
@@ -211,16 +215,23 @@ def _mirrored(folder: Path) -> dict[str, tuple[str, str, str]]:
 
 def _verify(resource: Resource, path: Path, mirrored: tuple[str, str, str] | None = None) -> str:
     """Say how a file compares with the official one; raise ValueError where it is not what it should be."""
-    state = path.stat()
+    state = _regular(path).stat()
+    if state.st_size > resource.max_bytes:
+        raise ValueError(f"expected at most {resource.max_bytes:,} bytes, got {state.st_size:,}")
     try:
         return _compare(resource, path, mirrored, (state.st_ino, state.st_size, state.st_mtime_ns))
     except (MemoryError, PermissionError):
         raise  # says nothing about the file
     except Exception as error:  # a broken file makes zip, HDF5 and numpy fail in many ways
-        digest = f" with sha256 {_digest(path)[:16]}..." if path.is_file() else ""
-        raise ValueError(
-            f"wrong content: {str(error) or type(error).__name__} (got {state.st_size:,} bytes{digest})"
-        ) from error
+        what = f"got {state.st_size:,} bytes with sha256 {_digest(path)[:16]}..."
+        raise ValueError(f"wrong content: {str(error) or type(error).__name__} ({what})") from error
+
+
+def _regular(path: Path) -> Path:
+    """Refuse what is no file: a pipe, for one, would be waited for."""
+    if path.exists() and not path.is_file():
+        raise ValueError("expected a file, got a folder or something else")
+    return path
 
 
 @functools.cache  # once per process for a file that has not changed since
@@ -238,14 +249,14 @@ def _compare(resource: Resource, path: Path, mirrored: tuple[str, str, str] | No
         raise ValueError(f"expected the official file with digest {official[:16]}..., got another")
     found = getattr(_formats, str(resource.reader))(path)
     if not resource.content:
-        return "of the right form; nothing more could be verified"
+        return str(found)
     if hasattr(found, "reset_index"):  # a table is its columns
         found = {name: np.array(column.tolist()) for name, column in found.reset_index().items()}
     if (key := cache.content_key(found)) != resource.content:
         raise ValueError(f"expected content {resource.content[:16]}..., got {key[:16]}...")
     if official:
         return "same content as the official file in another container"
-    return "its content verified; official digest unknown"
+    return "the official content; the official file's digest is unknown"
 
 
 def _digest(path: Path, kind: str = "sha256") -> str:
@@ -257,10 +268,9 @@ def _digest(path: Path, kind: str = "sha256") -> str:
 
 
 def _download(resource: Resource, path: Path) -> None:
-    """Put the verified file at `path` from the first address that serves it."""
+    """Put the checked file at `path` from the first address that serves it."""
     failures = []
     for url in resource.urls:
-        # pooch's own temporary file would stay for good where a process is killed.
         with cache.atomic_file(path) as temporary:
             path.unlink(missing_ok=True)  # whatever lies there has other content
             try:
@@ -276,10 +286,10 @@ def _download(resource: Resource, path: Path) -> None:
 
 
 class _Bounded(io.BufferedWriter):
-    """A new file that takes no more than `most` bytes, and none once `stop` is set."""
+    """A file to add to that takes no more than `most` bytes, and none once `stop` is set."""
 
-    def __init__(self, path: str, most: int, stop: threading.Event) -> None:
-        super().__init__(io.FileIO(path, "w"))
+    def __init__(self, path: Path, most: int, stop: threading.Event) -> None:
+        super().__init__(io.FileIO(path, "a"))
         self.most, self.stop = most, stop
 
     def write(self, data: Any, /) -> int:
@@ -298,35 +308,49 @@ def _stay_safe(answer: Any, **_: Any) -> None:
 
 
 def _download_from(url: str, resource: Resource, target: Path) -> None:
-    """Let pooch download, and ask again where that fails, within the module's limits."""
-    import pooch
+    """Download within the module's limits, and ask again for what is missing where a line breaks off."""
     import requests
     from tqdm import tqdm
 
     stop = threading.Event()
     failure: list[BaseException] = []
-    pooch.get_logger().setLevel("WARNING")  # it would name a folder of this machine
+    part = target.with_name("part")
 
-    def attempt(url: str, part: str, _: object) -> None:
-        size = resource.size or resource.max_bytes  # a first guess, corrected by the answer
-        bar = tqdm(desc=f"{target.name} from {urlsplit(url).hostname}", total=size, unit="B", unit_scale=True)
-        with bar, _Bounded(part, resource.max_bytes, stop) as file:
-            how: dict[str, Any] = {
-                "chunk_size": 1 << 16,
-                "timeout": STALL_S,
-                "hooks": {"response": _stay_safe},
-            }
-            pooch.HTTPDownloader(progressbar=bar, **how)(url, file, None)
-        _verify(resource, Path(part))  # here, so that wrong bytes are asked for again
+    def attempt(had: int) -> None:
+        asked = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={had}-"} if had else {})
+        how: Any = {"headers": asked, "stream": True, "timeout": STALL_S, "hooks": {"response": _stay_safe}}
+        with requests.get(url, **how) as answer, _Bounded(part, resource.max_bytes, stop) as file:
+            if answer.status_code == 416:
+                raise ValueError(f"expected more than {had:,} bytes, got none")
+            answer.raise_for_status()
+            if answer.status_code != 206:  # all of it once more
+                had = file.truncate(file.seek(0))
+            size = had + int(answer.headers.get("content-length", 0)) or resource.size
+            name = f"{target.name} from {urlsplit(url).hostname}"
+            with tqdm(desc=name, total=size, initial=had, unit="B", unit_scale=True) as bar:
+                for piece in answer.iter_content(PIECE):
+                    bar.update(file.write(piece))
+        _verify(resource, part)
+        part.replace(target)
 
     def work() -> None:
-        name = target.name
-        files, urls = {name: None}, {name: url}
-        folder = pooch.create(target.parent, "", registry=files, urls=urls, retry_if_failed=RETRIES)
-        try:
-            folder.fetch(name, downloader=attempt)
-        except BaseException as error:  # handed to the thread that waits
-            failure.append(error)
+        most = tries = 0
+        while tries <= RETRIES:
+            if failure:
+                stop.wait(PAUSE_S)
+            try:
+                attempt(part.stat().st_size if part.exists() else 0)
+                failure.clear()
+                return
+            except BaseException as error:  # handed to the thread that waits
+                failure[:] = [error]
+                if not isinstance(error, requests.RequestException | ValueError):
+                    return
+                if isinstance(error, ValueError):  # these bytes are no beginning
+                    part.unlink(missing_ok=True)
+            had = part.stat().st_size if part.exists() else 0
+            tries = 0 if had > most else tries + 1
+            most = max(most, had)
 
     # A thread of its own, so that the deadline also holds where name resolution hangs or a server
     # sends one byte now and then. When given up, it ends with its next piece or the process.

@@ -97,7 +97,7 @@ def _decide(asked: str) -> Edition:
     how = "asked for by TLHELPERS_EDITION, " if asked == "full" else ""
     missing = [name for name in FULL_FILES if downloads.find(name) is None]
     if not missing:
-        return _full(f"{how}files found on this machine and verified")
+        return _full(f"{how}files found on this machine and checked")
     urls = [downloads.RESOURCES[name].urls[0] for name in missing]
     trouble = _probe(urls, PROBE_FULL_S if asked == "full" else PROBE_AUTO_S)
     what = " and ".join(missing)
