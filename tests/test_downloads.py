@@ -394,6 +394,7 @@ def listing(body: bytes, content: str = "reduced", name: str = NAME) -> str:
         ({"sha256": SHA256}, BODY, listing(BODY), "the official file"),
         ({"sha256": SHA256}, OTHER, listing(OTHER), "not the official file: every tenth byte"),
         ({"content": None}, OTHER, listing(OTHER), "not the official file: every tenth byte"),
+        ({}, BOXED, listing(BOXED, "same"), "not the official file: every tenth byte"),
         ({}, OTHER, listing(OTHER, "official"), "the official file, says the mirror: every tenth byte"),
         (
             {},
@@ -420,6 +421,7 @@ def test_a_file_that_is_taken(register, mirror, known, body, listed, words):
     [
         ({}, BODY, listing(OTHER), r"expected sha256 .* \(mirror\.toml\), got 9c0a77648e68be35\.\.\."),
         ({"sha256": "0" * 64}, BODY, listing(OTHER), r"\(mirror\.toml\)"),
+        ({}, OTHER, listing(OTHER, "same"), r"expected content .*, got "),
         ({}, OTHER, "", "expected content .*, got .* with sha256"),
         ({"sha256": SHA256, "content": None}, OTHER, "", "expected the official file with digest 9c0a"),
         ({"content": None}, b"", "", r"expected bytes, got none \(got 0 bytes"),

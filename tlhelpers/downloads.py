@@ -6,7 +6,8 @@ archive, so its bytes depend on who packed it). Where neither is known, `describ
 
 ``TLHELPERS_DATA`` names a mirror folder, which is only read: files under their official names, and at will a
 ``mirror.toml`` that has for each its ``sha256``, how its ``content`` compares with the official one
-(official, same, reordered, reduced, rebuilt), and a ``note`` for the page.
+(official, same, reordered, reduced, rebuilt), and a ``note`` for the page. What is said to be the same is
+compared.
 """
 
 import contextlib
@@ -244,7 +245,8 @@ def _compare(resource: Resource, path: Path, mirrored: tuple[str, str, str] | No
         if (got := _digest(path)) != expected:
             raise ValueError(f"expected sha256 {expected[:16]}... (mirror.toml), got {got[:16]}...")
         words = "the official file, says the mirror" if kind == "official" else "not the official file"
-        return f"{words}: {note}"
+        if kind not in ("same", "reordered") or not resource.content:
+            return f"{words}: {note}"
     if official and not resource.content:
         raise ValueError(f"expected the official file with digest {official[:16]}..., got another")
     found = getattr(_formats, str(resource.reader))(path)
@@ -254,6 +256,8 @@ def _compare(resource: Resource, path: Path, mirrored: tuple[str, str, str] | No
         found = {name: np.array(column.tolist()) for name, column in found.reset_index().items()}
     if (key := cache.content_key(found)) != resource.content:
         raise ValueError(f"expected content {resource.content[:16]}..., got {key[:16]}...")
+    if mirrored:
+        return f"{words}: {note}"
     if official:
         return "same content as the official file in another container"
     return "the official content; the official file's digest is unknown"
