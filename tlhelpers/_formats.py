@@ -286,8 +286,8 @@ def mobilenet_weights(path: Path) -> str:
     with h5py.File(path, "r") as file:
         if link := file.visititems_links(lambda name, it: None if isinstance(it, h5py.HardLink) else name):
             raise ValueError(f"{link}: expected numbers, got a link to somewhere else")
-        for group in map(file.get, file.attrs["layer_names"]):
-            arrays = [group[name] for name in group.attrs["weight_names"]]
+        for layer in file.attrs["layer_names"]:
+            arrays = [file[layer][name] for name in file[layer].attrs["weight_names"]]
             for array in arrays:
                 if array.nbytes > 2_000_000 or array.external or array.is_virtual:
                     raise ValueError(f"{array.name}: expected at most 2,000,000 bytes, all in this file")
