@@ -97,20 +97,22 @@ def test_what_is_too_long_is_cut_and_said(tiny):
     assert cut[1].tolist() == [*whole[:7], whole[whole != 0][-1]]  # and the closing token is kept
     assert cut[0, 6:].tolist() == [0, 0]
     for length in (1, 65):
-        with pytest.raises(ValueError, match=f"expected 2 to 64 tokens, got {length}"):
+        with pytest.raises(ValueError, match=f"length: expected 2 to 64, got {length}"):
             tiny.tokenize([SHORT], length=length)
 
 
 @pytest.mark.parametrize(
     ("texts", "error", "message"),
     [
-        ("good", TypeError, "expected a list of texts, got a single one"),
+        ("good", TypeError, "expected a list of texts, got str. Put a single text in brackets"),
         ([], ValueError, "expected at least one, got none"),
         (["good", "\n\t "], ValueError, "expected at least one word in each, got an empty one at 1"),
         (["good", b"bad"], TypeError, r"expected text, got bytes at 1. Decode it first"),
         ([None], TypeError, "expected text, got NoneType at 0"),
-        (pd.DataFrame({"text": ["good", "bad"]}), TypeError, r"got DataFrame\. Name the column"),
+        (pd.DataFrame({"text": ["good", "bad"]}), TypeError, r"got DataFrame\. .* name the column"),
         ({"good": "bad"}, TypeError, "expected a list of texts, got dict"),
+        ({"good", "bad"}, TypeError, "expected a list of texts, got set"),
+        (["good", "\0"], ValueError, "expected at least one word in each, got an empty one at 1"),
         ((text for text in ["good"]), TypeError, "expected a list of texts, got generator"),
         (["good \ud83d"], ValueError, "expected whole letters, got half of one at 0"),
     ],

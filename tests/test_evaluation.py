@@ -68,7 +68,7 @@ def test_bins_include_their_upper_edge_and_may_be_empty() -> None:
     assert result.reliability["count"].tolist() == [0, 1, 0, 1]
     assert result.reliability["confidence"].dropna().tolist() == [0.5, 1.0]
     assert result.calibration_error == pytest.approx(0.25)
-    with pytest.raises(ValueError, match="bins: expected 1 or more, got 0"):
+    with pytest.raises(ValueError, match="bins: expected 1 to 10000, got 0"):
         evaluation.evaluate(LABELS, CHANCES, NAMES, bins=0)
 
 
@@ -90,23 +90,24 @@ def test_rows_that_miss_one_by_a_thousandth_are_scaled_to_one(many: Any) -> None
 @pytest.mark.parametrize(
     ("labels", "chances", "names", "words"),
     [
-        (LABELS, CHANCES[:, 0], NAMES, r"probabilities: .* shape \(n, classes\) .* got float64 \(4,\)"),
-        (LABELS[:0], CHANCES[:0], NAMES, "n of 1 or more, got"),
+        (LABELS, CHANCES[:, 0], NAMES, r"probabilities: .* shape \(n, classes\), .* got float64 \(4,\)"),
+        (LABELS[:0], CHANCES[:0], NAMES, "n of 1 or more, .* got float64"),
         (LABELS, CHANCES.round().astype(int), NAMES, "probabilities: expected floating-point .* got int64"),
         (np.eye(3)[LABELS], CHANCES, NAMES, "labels: .*one-hot"),
         (LABELS.astype(float), CHANCES, NAMES, "got float64"),
-        (LABELS + 1, CHANCES, NAMES, "labels: expected numbers from 0 to 2 for 3 classes, got 1 to 3"),
+        (LABELS + 1, CHANCES, NAMES, "labels: expected 0 to 2, got 1 to 3"),
         (LABELS - 1, CHANCES, NAMES, "got -1 to 1"),
         (LABELS, CHANCES * [np.nan, 1, 1], NAMES, "a sum of nan in row 0.*diverged"),
         (LABELS, CHANCES * 1.01, NAMES, r"probabilities: .*a sum of 1\.01 in row 0"),
         (LABELS, CHANCES + np.array([0.5, 0, -0.5]), NAMES, "lowest value of -0.4"),
         (LABELS, CHANCES, ["cat", "cat", "owl"], "class_names: expected 3 different.*2 of them different"),
-        (LABELS, CHANCES, "abc", "got 1,"),
+        (LABELS, CHANCES, "abc", "class_names: expected a list of texts, got str"),
+        (LABELS, CHANCES, set(NAMES), "class_names: expected a list of texts, got set"),
     ],
 )
 def test_bad_input_gets_one_clear_error(labels: Any, chances: Any, names: Any, words: str) -> None:
     for call in (evaluation.evaluate, evaluation.confident_mistakes):
-        with pytest.raises(ValueError, match=words):
+        with pytest.raises((TypeError, ValueError), match=words):
             call(labels, chances, class_names=names)
 
 
@@ -138,9 +139,15 @@ def test_history_refuses_what_fit_did_not_return() -> None:
     with pytest.raises(TypeError, match=r"history: expected what model\.fit returned .* got dict"):
         evaluation.history_table({"loss": [1.0]}, phase="frozen")
     for recorded, message in (
-        ({"accuracy": [1], "loss": [0]}, "expected .*val_loss of one epoch or more, got accuracy, loss"),
-        ({name: [] for name in HISTORY}, "of 0. Compile"),
-        (HISTORY, "seconds: expected 2, one an epoch, got 1"),
+        (
+            {"accuracy": [1], "loss": [0]},
+            "val_accuracy: expected a number for each of 1 epochs, got .*validation_data",
+        ),
+        (
+            {name: [] for name in HISTORY},
+            r"accuracy: expected .* of one or more epochs, got float64 \(0,\). Compile",
+        ),
+        (HISTORY, r"seconds: expected a number for each of 2 epochs, got float64 \(1,\)"),
     ):
         with pytest.raises(ValueError, match=message):
             evaluation.history_table(SimpleNamespace(history=recorded), phase="frozen", seconds=[1.0])
@@ -183,7 +190,12 @@ def test_linear_probe_takes_scale_and_middle_from_the_training_part_alone() -> N
 def test_linear_probe_refuses() -> None:
     good, labels = np.eye(4), np.array([0, 0, 1, 1])
     for train, train_labels, test, message in (
-        (good[:3], labels, good, r"train_features: expected shape \(n, ...\) .* got \(3, 4\) and \(4,\)"),
+        (
+            good[:3],
+            labels,
+            good,
+            r"train_labels: expected 3 whole numbers, one for each example, got int64 \(4,\)",
+        ),
         (good, labels, good[:, :2], "test_features: expected 4 an example, as in training, got 2"),
         (good, labels * 0, good, "train_labels: expected two classes or more, got one"),
         (good * np.nan, labels, good, "train_features: expected finite numbers"),
@@ -207,5 +219,5 @@ def test_arrays_are_resampled_together_and_undefined_draws_are_left_out() -> Non
         found = evaluation.bootstrap_interval(roc_auc_score, [1, 0, 0], [0.9, 0.1, 0.2], draws=50)
     assert found == (1.0, 1.0)
     assert evaluation.bootstrap_interval(np.mean, [3.0]) == (3.0, 3.0)
-    with pytest.raises(ValueError, match=r"arrays: expected the same number of examples.* got \[2, 3\]"):
+    with pytest.raises(ValueError, match=r"arrays: expected numbers .* as many in each, got int64 \(3,\)"):
         evaluation.bootstrap_interval(np.mean, [1, 2], [1, 2, 3])

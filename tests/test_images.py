@@ -2,7 +2,6 @@
 
 import io
 import struct
-import warnings
 
 import numpy as np
 import pytest
@@ -26,16 +25,24 @@ def test_good_images_pass():
 @pytest.mark.parametrize(
     ("images", "options", "message"),
     [
-        (IMAGES[0], {}, r"images: expected shape \(n, height, width\) .* got \(8, 8\)\. For a single image"),
-        (IMAGES[None, None], {}, r"got \(1, 1, 4, 8, 8\)\. Put one after another"),
+        (
+            IMAGES[0],
+            {},
+            r"images: expected .* \(n, height, width\) .* got uint8 \(8, 8\)\. For a single image",
+        ),
+        (IMAGES[None, None], {}, r"got uint8 \(1, 1, 4, 8, 8\)\. .* put several one after another"),
         (np.zeros((4, 3, 8, 8), np.uint8), {}, r"expected 1 or 3 channels .* got shape \(4, 3, 8, 8\)"),
-        (IMAGES[:0], {}, "expected at least one image, got none"),
+        (IMAGES[:0], {}, r"at least one image, got uint8 \(0, 8, 8\)"),
         (IMAGES / 255, {}, "expected uint8 values from 0 to 255, got float64. Pass the raw"),
-        (IMAGES, {"labels": LABELS[:3]}, "labels: expected 4, one for each image, got 3"),
+        (
+            IMAGES,
+            {"labels": LABELS[:3]},
+            r"labels: expected 4 whole numbers, one for each example, got int64 \(3,\)",
+        ),
         (IMAGES, {"labels": LABELS, "n_classes": 2}, "labels: expected 0 to 1, got 0 to 2"),
         (IMAGES, {"labels": LABELS - 1}, "labels: expected 0 or more, got -1 to 1"),
-        (IMAGES, {"labels": np.eye(4)}, r"labels: expected shape \(n,\), got \(4, 4\)\. For one-hot rows"),
-        (IMAGES, {"labels": LABELS / 2}, "labels: expected integers, got float64"),
+        (IMAGES, {"labels": np.eye(4)}, r"labels: .* got float64 \(4, 4\)\. For one-hot rows"),
+        (IMAGES, {"labels": LABELS / 2}, "labels: expected 4 whole numbers, .* got float64"),
     ],
 )
 def test_bad_images_get_one_clear_error(images, options, message):
@@ -147,21 +154,6 @@ def test_a_file_that_was_cut_short_is_refused(saved, name):
         read_image(path, size=32)
 
 
-@pytest.mark.parametrize("name", formats("a.jpg", "a.png", "a.tif", "a.gif", "a.bmp", "a.webp", "a.avif"))
-def test_damaged_files_give_a_picture_or_the_one_error(saved, name):
-    content = saved(Image.fromarray(NOISE[:40, :40]), name).read_bytes()
-    chance = np.random.default_rng(0)
-    for _ in range(60):
-        damaged = np.frombuffer(content, np.uint8).copy()
-        damaged[chance.integers(0, len(damaged), size=8)] = chance.integers(0, 256, size=8)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                assert read_image(damaged.tobytes(), size=8).shape == (8, 8, 3)
-            except ValueError as error:
-                assert "expected an image" in str(error)  # noqa: PT017
-
-
 # Above our limit alone, above Pillow's warning, above Pillow's own limit.
 @pytest.mark.parametrize("side", [8_000, 12_000, 20_000])
 def test_a_huge_image_is_refused_before_it_is_decoded(saved, side):
@@ -183,5 +175,5 @@ def test_a_missing_file_no_size_and_numbers_of_unknown_range_are_refused(saved):
     for pixels in (NOISE, Image.fromarray(NOISE)):
         with pytest.raises(TypeError, match=r"expected a path, a binary file or bytes, got (ndarray|Image)"):
             read_image(pixels, size=32)
-    with pytest.raises(ValueError, match="size: expected at least 1 pixel, got 0"):
+    with pytest.raises(ValueError, match="size: expected 1 to 7000, got 0"):
         read_image(path, size=0)

@@ -1,9 +1,9 @@
-"""The one error that several modules word alike."""
+"""The one error that several modules word alike, for a name that is not known."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 
 def unknown_name(kind: str, got: object, valid: Iterable[str]) -> LookupError:
@@ -34,3 +34,9 @@ def unknown_name(kind: str, got: object, valid: Iterable[str]) -> LookupError:
     listed = ", ".join(repr(name) if name in names else name for name in shown) or "nothing at all"
     hint = f"; did you mean {' or '.join(repr(name) for name in near)}?" if near else ""
     return LookupError(f"unknown {kind} {got!r}: expected one of {listed}{hint}")
+
+
+def check_name(kind: str, got: object, valid: Collection[str]) -> None:
+    """Raise `unknown_name` unless it is one of the valid ones."""
+    if not isinstance(got, str) or got not in valid:
+        raise unknown_name(kind, got, valid)

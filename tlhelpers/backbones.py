@@ -4,13 +4,13 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import Literal
+from typing import Any, Literal
 
 import keras
 import numpy as np
 
-from . import downloads
-from ._errors import unknown_name
+from . import _inputs, downloads
+from ._errors import check_name
 
 __all__ = ["BACKBONES", "feature_extractor", "load_backbone", "preparation", "small_convnet"]
 
@@ -74,9 +74,9 @@ def load_backbone(
 
     Raises
     ------
-    LookupError, ValueError
+    LookupError, TypeError, ValueError
         No backbone has that name; `image_size` is under 32; `weights` is neither of the two, or those
-        loaded are not finite.
+        loaded are not finite; a number is none.
     tlhelpers.downloads.DownloadError
         The weights can't be had.
 
@@ -92,9 +92,9 @@ def load_backbone(
     >>> backbone.input_shape, backbone.output_shape
     ((None, 32, 32, 3), (None, 1, 1, 1280))
     """
-    backbone = _known(name, image_size)
-    if weights not in ("pretrained", "random"):
-        raise ValueError(f'weights: expected "pretrained" or "random", got {weights!r}.')
+    backbone, image_size = _known(name, image_size)
+    _inputs.word("weights", weights, ("pretrained", "random"))
+    seed = _inputs.whole("seed", seed, 0, _inputs.SEED)
     # Keras draws the initialisers' seeds from Python's generator while it builds the layers.
     state = random.getstate()
     random.seed(seed)
@@ -115,16 +115,26 @@ def load_backbone(
     return model
 
 
-def _known(name: str, image_size: int) -> Backbone:
-    if name not in BACKBONES:
-        raise unknown_name("backbone", name, BACKBONES)
+def _known(name: str, image_size: int) -> tuple[Backbone, int]:
+    check_name("backbone", name, BACKBONES)
     # MobileNetV2 halves its input five times; below 32 pixels nothing would be left.
-    if image_size < 32:
+    advice = "Enlarge the images, for example with tl.preparation(..., image_size=32)."
+    return BACKBONES[name], _inputs.whole("image_size", image_size, 32, 10_000, advice)
+
+
+def _image_shape(given: Any, least: int = 1) -> tuple[int, ...]:
+    """(height, width) or (height, width, 3), as whole numbers."""
+    expected = "(height, width) or (height, width, 3)"
+    advice = "Give the shape of one image, without the number of images."
+    sides = [
+        _inputs.whole("image_shape", each, 1)
+        for each in _inputs.listed("image_shape", given, expected, advice)
+    ]
+    if len(sides) not in (2, 3) or sides[2:] not in ([], [3]) or min(sides[:2]) < least:
         raise ValueError(
-            f"image_size: expected at least 32 pixels, got {image_size}. "
-            "Enlarge the images, for example with tl.preparation(..., image_size=32)."
+            f"image_shape: expected {expected} of {least} pixels or more, got {tuple(sides)}. {advice}"
         )
-    return BACKBONES[name]
+    return tuple(sides)
 
 
 def preparation(
@@ -156,7 +166,7 @@ def preparation(
 
     Raises
     ------
-    LookupError, ValueError
+    LookupError, TypeError, ValueError
         As `load_backbone`; `image_shape` is neither of the two; the range is empty.
 
     Notes
@@ -173,19 +183,18 @@ def preparation(
     >>> prepare.output_shape
     (None, 32, 32, 3)
     """
-    trained_on = _known(backbone, image_size).pixel_range
+    known, image_size = _known(backbone, image_size)
+    image_shape = _image_shape(image_shape)
     grey = len(image_shape) == 2
-    if not grey and not (len(image_shape) == 3 and image_shape[2] == 3):
+    advice = "Leave it out for what the backbone was trained on."
+    given = known.pixel_range if pixel_range is None else pixel_range
+    ends = _inputs.listed("pixel_range", given, "two numbers", advice)
+    found = [_inputs.real("pixel_range", each, -_inputs.LARGE) for each in ends]
+    if len(ends) != 2 or not found[0] < found[1]:
         raise ValueError(
-            f"image_shape: expected (height, width) or (height, width, 3), got {tuple(image_shape)}. "
-            "Give the shape of one image, without the number of images."
+            f"pixel_range: expected the value of black below that of white, got {tuple(ends)}. {advice}"
         )
-    black, white = pixel_range or trained_on
-    if not black < white:
-        raise ValueError(
-            f"pixel_range: expected the value of black below that of white, got {black} and {white}. "
-            "Leave it out for what the backbone was trained on."
-        )
+    black, white = ends
     inputs = keras.Input(image_shape, name="image")
     x = keras.layers.Reshape((*image_shape, 1), name="add_channel")(inputs) if grey else inputs
     x = keras.layers.Resizing(image_size, image_size, name="resize")(x)
@@ -212,7 +221,7 @@ def small_convnet(
     Parameters
     ----------
     image_shape
-        As `preparation` takes it. Each pooling halves height and width.
+        As `preparation` takes it. Each pooling halves height and width; something must be left.
     classes
         Outputs.
     widths
@@ -225,6 +234,11 @@ def small_convnet(
     keras.Model
         Raw images ``(n, *image_shape)``, values 0..255, to float32 (n, classes) probabilities.
 
+    Raises
+    ------
+    TypeError, ValueError
+        A number or a shape is not as above.
+
     Notes
     -----
     Explained in the chapter "See why it matters".
@@ -235,6 +249,10 @@ def small_convnet(
     >>> tl.backbones.small_convnet((8, 8)).output_shape
     (None, 10)
     """
+    every = _inputs.listed("widths", widths, "whole numbers", "Give a tuple of them.")
+    widths = tuple(_inputs.whole("widths", each, 1) for each in every)
+    image_shape, classes = _image_shape(image_shape, 2 ** len(widths)), _inputs.whole("classes", classes, 1)
+    seed = _inputs.whole("seed", seed, 0, _inputs.SEED)
     keras.utils.set_random_seed(seed)
     layers = keras.layers
     body: list[keras.Layer] = [layers.Reshape((*image_shape, 1))] if len(image_shape) == 2 else []
@@ -278,7 +296,7 @@ def feature_extractor(
 
     Raises
     ------
-    LookupError, ValueError
+    LookupError, TypeError, ValueError
         As `load_backbone` and `preparation`; the backbone has no such layer.
 
     Notes
@@ -295,9 +313,9 @@ def feature_extractor(
     network = load_backbone(backbone, image_size=image_size, weights=weights, seed=seed)
     network.trainable = False
     layers = {layer.name: layer for layer in network.layers}
+    cuts = _inputs.names("cuts", cuts)
     for cut in cuts:
-        if cut not in layers:
-            raise unknown_name("layer of the backbone", cut, layers)
+        check_name("layer of the backbone", cut, layers)
     outputs = [layers[cut].output for cut in cuts]
     if pool:
         outputs = [keras.layers.GlobalAveragePooling2D()(output) for output in outputs]

@@ -11,7 +11,7 @@ import functools
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,8 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from . import downloads
-from ._errors import unknown_name
+from . import _inputs, downloads
+from ._errors import check_name
 from .features import precompute
 from .freezing import freeze
 
@@ -119,7 +119,7 @@ class Encoder:
         """Turn texts into token numbers, int32 (n, length), the opening and closing token among them.
 
         Shorter texts are filled up with 0; longer ones are cut, and a warning says how many. Raises as
-        `check_texts`, and ValueError if `length` is under 2 or more than the encoder has positions for.
+        `check_texts`, and if `length` is under 2 or more than the encoder has positions for.
 
         Examples
         --------
@@ -129,8 +129,7 @@ class Encoder:
         """
         check_texts(texts)
         most = self.model.get_layer("position_embedding").sequence_length
-        if not 2 <= length <= most:
-            raise ValueError(f"length: expected 2 to {most} tokens, got {length}. Choose one of these.")
+        length = _inputs.whole("length", length, 2, most, "Choose one of these numbers of tokens.")
         # Padding and truncation are ours, so that the tokenizer has no state.
         numbers = [each.ids for each in self.words.encode_batch(list(texts))]
         if long := sum(len(each) > length for each in numbers):
@@ -171,28 +170,26 @@ def check_texts(texts: Sequence[str]) -> None:
         ...
     ValueError: texts: expected at least one word in each, got an empty one at 1. Leave it out.
     """
-    given: Any = texts
-    if isinstance(given, str | bytes):
-        raise TypeError("texts: expected a list of texts, got a single one. Put it in brackets: [text].")
-    if isinstance(given, Mapping) or not hasattr(given, "__len__") or getattr(given, "ndim", 1) != 1:
-        raise TypeError(
-            f"texts: expected a list of texts, got {type(given).__name__}. Name the column of a table, as in "
-            "table['text'], and put what is made one by one into a list."
-        )
-    if len(given) == 0:
+    advice = (
+        "Put a single text in brackets, [text], and what is made one by one into a list; name the column of "
+        "a table, as in table['text']."
+    )
+    given: list[Any] = _inputs.listed("texts", texts, "a list of texts", advice)
+    if not given:
         raise ValueError("texts: expected at least one, got none. Give one or more.")
     for place, text in enumerate(given):
         if not isinstance(text, str):
             advice = " Decode it first: text.decode('utf-8')." if isinstance(text, bytes) else ""
             raise TypeError(f"texts: expected text, got {type(text).__name__} at {place}.{advice}")
-        if not text.strip():
-            raise ValueError(
-                f"texts: expected at least one word in each, got an empty one at {place}. Leave it out."
-            )
         if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
             raise ValueError(
                 f"texts: expected whole letters, got half of one at {place} (a lone surrogate, as of an "
                 "emoji cut in two). Take it out: text.encode('utf-8', 'ignore').decode()."
+            )
+        # The tokenizer leaves out what is not printed.
+        if not any(letter.isprintable() and not letter.isspace() for letter in text):
+            raise ValueError(
+                f"texts: expected at least one word in each, got an empty one at {place}. Leave it out."
             )
 
 
@@ -228,8 +225,7 @@ def load_encoder(name: str = MINILM) -> Encoder:
     >>> encoder.blocks, encoder.model.output_shape
     (('transformer_layer_0', 'transformer_layer_1'), (None, 32))
     """
-    if name not in ENCODERS:
-        raise unknown_name("encoder", name, ENCODERS)
+    check_name("encoder", name, ENCODERS)
     try:
         import keras_hub  # here, since it takes seconds
         import tokenizers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from sklearn.linear_model import RidgeClassifier
 from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_support
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
+
+from . import _inputs
 
 __all__ = [
     "Evaluation",
@@ -79,7 +82,7 @@ def evaluate(
     class_names : sequence of str, length k
         One name for each class, in the order of the columns.
     bins : int, optional
-        Number of bins of equal width for the calibration.
+        Number of bins of equal width for the calibration, 10,000 at most.
 
     Returns
     -------
@@ -87,7 +90,7 @@ def evaluate(
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         If one of them is not as above, or they do not fit together.
 
     Notes
@@ -106,9 +109,7 @@ def evaluate(
     0.67 (0.21 to 0.94)
     """
     true, chances, names = _checked(labels, probabilities, class_names)
-    if bins < 1:
-        raise ValueError(f"bins: expected 1 or more, got {bins}. Leave it out to get 15.")
-
+    bins = _inputs.whole("bins", bins, 1, 10_000, "Leave it out to get 15.")
     n, k = chances.shape
     numbers = np.arange(k)
     predicted, confidence = chances.argmax(axis=1), chances.max(axis=1)
@@ -167,8 +168,7 @@ def confident_mistakes(
     1      1  dog       cat         0.7
     """
     true, chances, names = _checked(labels, probabilities, class_names)
-    if k < 1:
-        raise ValueError(f"k: expected 1 or more, got {k}. Give the number of mistakes to list.")
+    k = _inputs.whole("k", k, 1, advice="Give the number of mistakes to list.")
     predicted, confidence = chances.argmax(axis=1), chances.max(axis=1)
     wrong = np.flatnonzero(predicted != true)
     # A stable sort lists equal confidences in the order of the images, the same in every run.
@@ -223,20 +223,21 @@ def history_table(
             "history: expected what model.fit returned (a History with a .history dictionary), got "
             f"{type(history).__name__}. Write history = model.fit(...) and hand that over."
         )
-    epochs = len(recorded.get("loss", ()))
-    if epochs == 0 or not set(_HISTORY_COLUMNS) <= set(recorded):
-        raise ValueError(
-            f"history: expected {', '.join(_HISTORY_COLUMNS)} of one epoch or more, got "
-            f"{', '.join(map(str, recorded)) or 'nothing'} of {epochs}. Compile with metrics=['accuracy'] "
-            "and fit with validation_data."
+    if not isinstance(phase, str):
+        raise TypeError(f"phase: expected a text, got {type(phase).__name__}. Give the phase a name.")
+    first = _inputs.whole("first_epoch", first_epoch, 0)
+    columns = {name: recorded.get(name, ()) for name in _HISTORY_COLUMNS}
+    columns |= {} if seconds is None else {"seconds": seconds}
+    epochs = None
+    for name, values in columns.items():
+        expected = f"a number for each of {epochs or 'one or more'} epochs"
+        advice = "Compile with metrics=['accuracy'] and fit with validation_data; give a time for each epoch."
+        least = 0 if name == "seconds" else -math.inf  # a loss may be NaN, where training diverged
+        columns[name] = _inputs.array(name, values, expected, advice, ndim=(1,), n=epochs, low=least).astype(
+            float
         )
-    columns = {name: recorded[name] for name in _HISTORY_COLUMNS}
-    if seconds is not None:
-        if len(seconds) != epochs:
-            raise ValueError(f"seconds: expected {epochs}, one an epoch, got {len(seconds)}. Give them all.")
-        columns["seconds"] = seconds
-    table = pd.DataFrame({"epoch": np.arange(first_epoch, first_epoch + epochs), "phase": phase})
-    return table.assign(**{name: np.asarray(values, dtype=float) for name, values in columns.items()})
+        epochs = len(columns[name])
+    return pd.DataFrame({"epoch": np.arange(first, first + len(columns["loss"])), "phase": phase} | columns)
 
 
 def bootstrap_interval(
@@ -260,8 +261,8 @@ def bootstrap_interval(
 
     Raises
     ------
-    ValueError
-        If the arrays differ in length or are empty.
+    TypeError, ValueError
+        If the arrays hold no numbers, differ in length or are empty, or the figure is not defined for them.
 
     Notes
     -----
@@ -278,20 +279,22 @@ def bootstrap_interval(
     >>> round(low, 1), round(high, 1)
     (0.5, 0.5)
     """
-    values = [np.asarray(array) for array in arrays]
-    lengths = {len(value) for value in values}
-    if len(lengths) != 1 or 0 in lengths:
-        raise ValueError(
-            f"arrays: expected the same number of examples in each, one or more, got {sorted(lengths)}. Give "
-            "labels and scores of the same examples."
-        )
+    draws, seed = _inputs.whole("draws", draws, 1), _inputs.whole("seed", seed, 0, _inputs.SEED)
+    values: list[npt.NDArray[Any]] = []
+    for array in arrays or ((),):
+        expected = "numbers for one example or more, as many in each"
+        advice = "Give labels and scores of the same examples."
+        n = len(values[0]) if values else None
+        values.append(_inputs.array("arrays", array, expected, advice, ndim=range(1, 65), n=n))
 
     def estimate(rows: npt.NDArray[np.int64]) -> float:
         return float(statistic(*(value[rows] for value in values)))
 
-    rows = np.arange(lengths.pop())
+    rows = np.arange(len(values[0]))
+    if not np.isfinite(found := estimate(rows)):
+        raise ValueError(f"statistic: expected a finite number for all examples, got {found}. Try it alone.")
     if len(rows) == 1:  # scipy refuses it; every draw is the same
-        return estimate(rows), estimate(rows)
+        return found, found
     with warnings.catch_warnings():
         # In a draw with a single class the area under the curve is not defined, and NaN.
         warnings.filterwarnings("ignore", message="Only one class is present")
@@ -316,6 +319,11 @@ def probe(width: int, *, penalty: float = 0.1) -> Pipeline:
     sklearn.pipeline.Pipeline
         Standardises each feature, then fits a ridge classifier.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If `width` is no whole number from 1, or `penalty` no number from 0.
+
     Notes
     -----
     Explained in the chapter "Go beyond the article".
@@ -327,7 +335,8 @@ def probe(width: int, *, penalty: float = 0.1) -> Pipeline:
     Pipeline(steps=[('standardscaler', StandardScaler()),
                     ('ridgeclassifier', RidgeClassifier(alpha=0.4))])
     """
-    return make_pipeline(StandardScaler(), RidgeClassifier(alpha=penalty * width))
+    alpha = _inputs.real("penalty", penalty) * _inputs.whole("width", width, 1)
+    return make_pipeline(StandardScaler(), RidgeClassifier(alpha=alpha))
 
 
 def linear_probe(
@@ -345,9 +354,9 @@ def linear_probe(
     Parameters
     ----------
     train_features, test_features : array_like, shape (n, ...) and (m, ...)
-        Outputs of a frozen network; every axis after the first is flattened.
+        Outputs of a frozen network, up to 1e15 in size; every axis after the first is flattened.
     train_labels, test_labels : array_like of int, shape (n,) and (m,)
-        Class numbers.
+        Class numbers, 0 or more.
     penalty : float, optional
         As in `probe`.
 
@@ -358,7 +367,7 @@ def linear_probe(
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         If numbers or shapes do not fit together, there is but one class, or a feature is not finite.
 
     Notes
@@ -376,8 +385,9 @@ def linear_probe(
     >>> evaluation.linear_probe(features, [0, 0, 1, 1], features, [0, 0, 1, 1])
     1.0
     """
-    x, y = _checked_features(train_features, train_labels, "train")
-    x_test, y_test = _checked_features(test_features, test_labels, "test")
+    x, x_test = map(_inputs.features, ("train_features", "test_features"), (train_features, test_features))
+    y = _inputs.labels("train_labels", train_labels, len(x))
+    y_test = _inputs.labels("test_labels", test_labels, len(x_test))
     if x.shape[1] != x_test.shape[1]:
         raise ValueError(
             f"test_features: expected {x.shape[1]} an example, as in training, got {x_test.shape[1]}. Take "
@@ -388,45 +398,17 @@ def linear_probe(
     return float(probe(x.shape[1], penalty=penalty).fit(x, y).score(x_test, y_test))
 
 
-def _checked_features(
-    features: npt.ArrayLike, labels: npt.ArrayLike, part: str
-) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Return features, flattened, and labels as arrays, after every check."""
-    x, y = np.asarray(features), np.asarray(labels)
-    if x.ndim < 2 or y.shape != x.shape[:1] or x.size == 0:
-        raise ValueError(
-            f"{part}_features: expected shape (n, ...) for {part}_labels of shape (n,), got {x.shape} and "
-            f"{y.shape}. Give a label for each row of features."
-        )
-    if not np.isfinite(x).all():
-        raise ValueError(f"{part}_features: expected finite numbers, got others. Check the pixel range.")
-    return x.reshape(len(x), -1), y
-
-
 def _checked(
     labels: npt.ArrayLike, probabilities: npt.ArrayLike, class_names: Sequence[str] | None
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], list[Any]]:
     """Return labels, probabilities with rows scaled to a sum of 1, and names or numbers of the classes."""
-    true, chances = np.asarray(labels), np.asarray(probabilities)
-    if chances.ndim != 2 or chances.shape[1] < 2 or len(chances) == 0 or chances.dtype.kind != "f":
-        raise ValueError(
-            "probabilities: expected floating-point numbers of shape (n, classes) with n of 1 or more, got "
-            f"{chances.dtype} {chances.shape}. Give what model.predict returns for a softmax output."
-        )
-    n, k = chances.shape
-    if true.shape != (n,) or true.dtype.kind not in "iu":
-        raise ValueError(
-            f"labels: expected {n} whole numbers, one for each row of probabilities, got {true.dtype} "
-            f"{true.shape}. Turn one-hot labels into class numbers with labels.argmax(axis=1)."
-        )
-    if true.min() < 0 or true.max() >= k:
-        raise ValueError(
-            f"labels: expected numbers from 0 to {k - 1} for {k} classes, got {true.min()} to {true.max()}. "
-            "Number the classes from 0, in the order of the columns."
-        )
-    chances = chances.astype(np.float64)
+    expected = "floating-point numbers of shape (n, classes), n of 1 or more, classes of 2 or more"
+    advice = "Give what model.predict returns for a softmax output."
+    given = _inputs.array("probabilities", probabilities, expected, advice, ndim=(2,), kinds="f")
+    n, k = given.shape
+    true, chances = _inputs.labels("labels", labels, n, k), given.astype(np.float64)
     sums = chances.sum(axis=1)
-    good = (np.abs(sums - 1) <= 1e-3) & (chances >= 0).all(axis=1)
+    good = (np.abs(sums - 1) <= 1e-3) & (chances >= 0).all(axis=1) & (k > 1)
     if not good.all():
         row = int(np.flatnonzero(~good)[0])
         raise ValueError(
@@ -434,20 +416,10 @@ def _checked(
             f"{chances[row].min():.4g} and a sum of {sums[row]:.4g} in row {row}. Apply a softmax to logits "
             "first; NaN means that training diverged: lower the learning rate."
         )
-    names: list[Any] = list(range(k)) if class_names is None else _checked_names(class_names, k)
-    return true.astype(np.int64), chances / sums[:, np.newaxis], names
-
-
-def _checked_names(class_names: Sequence[str], k: int) -> list[str]:
-    """Return the class names as a list: one for each class, no name twice."""
-    # A plain string is a sequence too: "0123456789" would pass for ten names.
-    names = [class_names] if isinstance(class_names, str) else [str(name) for name in class_names]
-    if len(names) != k or len(set(names)) != k:
-        raise ValueError(
-            f"class_names: expected {k} different ones, one for each column of the probabilities, got "
-            f"{len(names)}, {len(set(names))} of them different. Give the data set's class_names."
-        )
-    return names
+    names: list[Any] = list(range(k))
+    if class_names is not None:
+        names = list(_inputs.names("class_names", class_names, k, different=True))
+    return true, chances / sums[:, np.newaxis], names
 
 
 def _reliability(

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from . import _inputs
 from ._graph import nodes, original
 from .prefix import split
 
@@ -51,7 +52,7 @@ def grad_cam(
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         If there is no such cut, or images or classes are not as above.
 
     Notes
@@ -73,12 +74,10 @@ def grad_cam(
     """
     import tensorflow as tf
 
-    images = np.asarray(images)
-    if images.ndim not in (3, 4) or len(images) == 0:
-        raise ValueError(
-            f"images: expected shape (n, height, width) or (n, height, width, channels), got {images.shape}. "
-            "For a single image, give images[:1]."
-        )
+    expected = "finite numbers of shape (n, height, width) or (n, height, width, channels)"
+    advice, large = "For a single image, give images[:1].", _inputs.LARGE
+    images = _inputs.array("images", images, expected, advice, ndim=(3, 4), low=-large, high=large)
+    batch_size = _inputs.whole("batch_size", batch_size, 1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that nothing after the cut trains is no fault here
         prefix, suffix = split(model, at)
@@ -87,7 +86,13 @@ def grad_cam(
             f"at: expected a layer with output (n, h, w, maps), got {at!r} with {prefix.output_shape}. "
             "Take one before the pooling."
         )
-    scores_of = _scores(suffix, tf.convert_to_tensor(prefix(images[:batch_size], training=False)))
+    try:
+        first = prefix(images[:batch_size], training=False)
+    except Exception as error:
+        raise ValueError(
+            f"images: expected what the model takes, {model.input_shape}, got {images.shape}. Give those."
+        ) from error
+    scores_of = _scores(suffix, tf.convert_to_tensor(first))
     maps = []
     for start in range(0, len(images), batch_size):
         here = slice(start, start + batch_size)
@@ -96,7 +101,8 @@ def grad_cam(
             tape.watch(activations)
             scores = scores_of(activations)
             if start == 0:
-                chosen = _chosen(classes, len(images), scores.shape[1])
+                n, k = len(images), scores.shape[1]
+                chosen = np.zeros(n, int) if classes is None else _inputs.labels("classes", classes, n, k)
             wanted = tf.argmax(scores, axis=1) if classes is None else chosen[here]
             score = tf.gather(scores, wanted, axis=1, batch_dims=1)
         weights = tf.reduce_mean(tape.gradient(score, activations), axis=(1, 2), keepdims=True)
@@ -105,17 +111,6 @@ def grad_cam(
     whole = np.concatenate(maps)
     highest = whole.max(axis=(1, 2), keepdims=True)
     return (whole / np.where(highest > 0, highest, 1)).astype(np.float32)
-
-
-def _chosen(classes: npt.ArrayLike | None, n: int, n_classes: int) -> npt.NDArray[Any]:
-    chosen = np.zeros(n, int) if classes is None else np.asarray(classes)
-    fit = chosen.shape == (n,) and chosen.dtype.kind in "iu"
-    if not fit or chosen.min() < 0 or chosen.max() >= n_classes:
-        raise ValueError(
-            f"classes: expected {n} whole numbers from 0 to {n_classes - 1}, one for each image, "
-            f"got {chosen}. Leave them out to explain what the model predicts."
-        )
-    return chosen
 
 
 def _scores(suffix: keras.Model, activations: Any) -> Callable[[Any], Any]:

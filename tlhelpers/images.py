@@ -10,6 +10,8 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from . import _inputs
+
 if TYPE_CHECKING:
     import PIL.Image
 
@@ -30,7 +32,7 @@ def read_image(path: str | os.PathLike[str] | IO[bytes] | bytes, *, size: int) -
     path : path, binary file or bytes
         An image in one of `IMAGE_FORMATS`. Of an animation the first picture is read, with a warning.
     size : int
-        Height and width of the result in pixels.
+        Height and width of the result in pixels, 1 to 7,000.
 
     Returns
     -------
@@ -40,10 +42,10 @@ def read_image(path: str | os.PathLike[str] | IO[bytes] | bytes, *, size: int) -
     Raises
     ------
     FileNotFoundError, PermissionError, TypeError
-        There is no such file, or no right to read it; or `path` is none of the three.
+        There is no such file, or no right to read it; or `path` is none of the three, or `size` no number.
     ValueError
         The file is empty, no image, of another format, damaged, or has more than `MOST_PIXELS` pixels; it
-        holds floating-point numbers or whole ones of 32 bits, whose range is unknown; or ``size`` is under 1.
+        holds floating-point numbers or whole ones of 32 bits, whose range is unknown; or `size` is another.
 
     Notes
     -----
@@ -63,8 +65,7 @@ def read_image(path: str | os.PathLike[str] | IO[bytes] | bytes, *, size: int) -
     """
     from PIL import Image, ImageOps
 
-    if size < 1:
-        raise ValueError(f"size: expected at least 1 pixel, got {size}.")
+    size = _inputs.whole("size", size, 1, 7_000, "Give the pixels of one side.")
     if isinstance(path, bytes):
         path = io.BytesIO(path)
     if not isinstance(path, str | os.PathLike) and not hasattr(path, "read"):
@@ -83,7 +84,9 @@ def read_image(path: str | os.PathLike[str] | IO[bytes] | bytes, *, size: int) -
             image = Image.open(path, formats=formats)
     except FileNotFoundError:
         raise FileNotFoundError(f"{expected}, got {path}, which does not exist. Check the path.") from None
-    except (MemoryError, PermissionError):
+    except PermissionError:
+        raise PermissionError(f"{expected}, got {path}, with no right to read it. Ask for it.") from None
+    except MemoryError:
         raise
     except Image.DecompressionBombError:
         raise ValueError(f"{too_large}, which has far more. Make it smaller first.") from None
@@ -145,7 +148,7 @@ def check_images(images: Any, labels: Any = None, *, n_classes: int | None = Non
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         The first of these that does not hold.
 
     Notes
@@ -160,13 +163,9 @@ def check_images(images: Any, labels: Any = None, *, n_classes: int | None = Non
         ...
     ValueError: images: expected uint8 values from 0 to 255, got float32. Pass the raw, unscaled images.
     """
-    images = np.asanyarray(images)
-    if images.ndim not in (3, 4):
-        hint = "For a single image pass images[None]." if images.ndim == 2 else "Put one after another."
-        shape = "(n, height, width) or (n, height, width, channels)"
-        raise ValueError(f"images: expected shape {shape}, got {images.shape}. {hint}")
-    if 0 in images.shape:
-        raise ValueError(f"images: expected at least one image, got none, shape {images.shape}. Pass some.")
+    expected = "numbers of shape (n, height, width) or (n, height, width, channels), at least one image"
+    advice = "For a single image pass images[None]; put several one after another."
+    images = _inputs.array("images", images, expected, advice, ndim=(3, 4))
     if images.ndim == 4 and images.shape[-1] not in (1, 3):
         raise ValueError(
             f"images: expected 1 or 3 channels on the last axis, got shape {images.shape}. Move them there."
@@ -175,23 +174,10 @@ def check_images(images: Any, labels: Any = None, *, n_classes: int | None = Non
         raise ValueError(
             f"images: expected uint8 values from 0 to 255, got {images.dtype}. Pass the raw, unscaled images."
         )
+    if n_classes is not None:
+        n_classes = _inputs.whole("n_classes", n_classes, 1)
     if labels is not None:
-        _check_labels(np.asanyarray(labels), len(images), n_classes)
-
-
-def _check_labels(labels: npt.NDArray[Any], n_images: int, n_classes: int | None) -> None:
-    if labels.ndim != 1:
-        hint = "For one-hot rows pass labels.argmax(axis=1)." if labels.ndim == 2 else "Pass a plain row."
-        raise ValueError(f"labels: expected shape (n,), got {labels.shape}. {hint}")
-    if len(labels) != n_images:
-        raise ValueError(
-            f"labels: expected {n_images:,}, one for each image, got {len(labels):,}. Cut both alike."
-        )
-    if labels.dtype.kind not in "iu":
-        raise ValueError(f"labels: expected integers, got {labels.dtype}. Pass positions in class_names.")
-    if labels.min() < 0 or (n_classes is not None and labels.max() >= n_classes):
-        top = "or more" if n_classes is None else f"to {n_classes - 1}"
-        raise ValueError(f"labels: expected 0 {top}, got {labels.min()} to {labels.max()}. Count from 0.")
+        _inputs.labels("labels", labels, len(images), n_classes, kinds="iu")
 
 
 def middle(image: PIL.Image.Image, size: int) -> npt.NDArray[np.uint8]:

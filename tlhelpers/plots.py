@@ -19,7 +19,8 @@ from matplotlib.textpath import TextPath
 from matplotlib.ticker import MaxNLocator
 from scipy import ndimage
 
-from ._errors import unknown_name
+from . import _inputs
+from ._errors import check_name
 
 if TYPE_CHECKING:  # at run time a picture needs no scikit-learn
     from .evaluation import Evaluation
@@ -69,7 +70,7 @@ matplotlib.axes.Axes
 
 Raises
 ------
-LookupError, ValueError
+LookupError, TypeError, ValueError
     If a name is not known, or something does not fit what is said above, or the rest.
 
 Notes
@@ -100,7 +101,8 @@ def set_styles(places: Mapping[str, int]) -> None:
     ----------
     places : mapping of str to int
         For a name in a legend, one of the seven styles of lines, 0 to 6. A name that is not in it, or whose
-        style is taken in the same picture, gets one that is left. Other numbers are a ValueError.
+        style is taken in the same picture, gets one that is left. Other numbers are a ValueError, and what
+        is no mapping to numbers a TypeError.
 
     Notes
     -----
@@ -115,11 +117,13 @@ def set_styles(places: Mapping[str, int]) -> None:
     's'
     >>> plots.set_styles({})  # as it was
     """
-    wrong = {name: place for name, place in places.items() if place not in range(len(_MARKERS))}
-    if wrong:
-        raise ValueError(f"places: expected 0 to {len(_MARKERS) - 1}, got {wrong}. Choose others.")
+    if not isinstance(places, Mapping):
+        raise TypeError(
+            f"places: expected a dictionary, got {type(places).__name__}. Name each line's style."
+        )
+    checked = {name: _inputs.whole("places", place, 0, len(_MARKERS) - 1) for name, place in places.items()}
     _kept_styles.clear()
-    _kept_styles.update(places)
+    _kept_styles.update(checked)
 
 
 @_drawing('chapter "Look at the mistakes"')
@@ -151,18 +155,13 @@ def images(
     """
     pictures = _pictures(images, "images")
     n = len(pictures)
-    if columns < 1:
-        raise ValueError(f"columns: expected 1 or more, got {columns}. Leave it out to get 8.")
-    if captions is not None and len(captions) != n:
-        raise ValueError(f"captions: expected {n}, one for each image, got {len(captions)}. Give them all.")
-    marked = np.zeros(n, dtype=bool) if wrong is None else np.asarray(wrong)
-    if marked.dtype != bool or marked.shape != (n,):
-        raise ValueError(
-            f"wrong: expected {n} truth values, one for each image, got {marked.dtype} {marked.shape}. "
-            "Give predicted != labels for the same images."
-        )
-    columns = min(columns, n)
-    words = [f"✗ {text}" if bad else text for text, bad in zip(captions or [], marked, strict=False)]
+    columns = min(_inputs.whole("columns", columns, 1, advice="Leave it out to get 8."), n)
+    texts = [] if captions is None else _inputs.names("captions", captions, n)
+    marked = np.zeros(n, dtype=bool)
+    if wrong is not None:
+        expected, advice = f"{n} truth values", "Give predicted != labels for the same images."
+        marked = _inputs.array("wrong", wrong, expected, advice, ndim=(1,), kinds="b", n=n)
+    words = [f"✗ {text}" if bad else text for text, bad in zip(texts, marked, strict=False)]
 
     # One unit is the side of an image; a caption's height in units follows from the width of a column.
     pitch = 1.12
@@ -218,12 +217,11 @@ def heat_maps(
     1
     """
     pictures = _pictures(images, "images")
-    heat = np.asarray(maps, dtype=float)
-    if heat.shape != pictures.shape[:3] or not (heat.min() >= 0 and heat.max() <= 1):
-        raise ValueError(
-            f"maps: expected shape {pictures.shape[:3]}, like the images, from 0 to 1, got {heat.shape} "
-            f"from {heat.min()} to {heat.max()}. Give what grad_cam returned for the same images."
-        )
+    expected = f"numbers of shape {pictures.shape[:3]}, like the images, from 0 to 1"
+    advice = "Give what grad_cam returned for the same images."
+    heat = _inputs.array("maps", maps, expected, advice, ndim=(3,), low=0, high=1)
+    if heat.shape != pictures.shape[:3]:
+        raise ValueError(f"maps: expected {expected}, got {heat.shape}. {advice}")
     if pictures.ndim == 3:
         pictures = np.repeat(pictures[..., np.newaxis], 3, axis=3)
     lit = pictures * (0.4 + 0.6 * heat[..., np.newaxis])
@@ -253,8 +251,8 @@ def before_after(before: npt.ArrayLike, after: npt.ArrayLike, *, ax: Axes | None
     >>> print(plots.before_after(raw, prepared).texts[0].get_text())
     Before: 28 x 28 x 1, uint8, 0 to 0
     """
+    upper, lower = _pictures(before, "before", rescale=True), _pictures(after, "after", rescale=True)
     first, second = np.asarray(before), np.asarray(after)
-    upper, lower = _pictures(first, "before", rescale=True), _pictures(second, "after", rescale=True)
     n = len(upper)
     if n != len(lower):
         raise ValueError(f"after: expected {n} images as before, got {len(lower)}. Prepare what is shown.")
@@ -301,7 +299,10 @@ def model_diagram(parts: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     ['❄ 2,257,984 frozen', '12,810 trained']
     """
     _require_columns(parts, ["part", "layers", "parameters", "trainable"], "parts")
-    total, trained = parts["parameters"].to_numpy(np.int64), parts["trainable"].to_numpy(np.int64)
+    total, trained = (
+        _inputs.array(f"parts[{name!r}]", parts[name], "whole numbers", "", ndim=(1,), kinds="iu")
+        for name in ("parameters", "trainable")
+    )
     wrong = parts[(trained > total) | (trained < 0)]
     if len(wrong):
         row = wrong.iloc[0]
@@ -365,8 +366,7 @@ def learning_curves(
     _require_columns(table, ["epoch"], "table")
     validation = f"val_{metric}"
     metrics = [name for name in map(str, table.columns) if f"val_{name}" in table]
-    if metric not in metrics:
-        raise unknown_name("metric", metric, metrics)
+    check_name("metric", metric, metrics)
     others = others or {}
     for name, points in others.items():
         _require_columns(points, ["epoch"], f"others[{name!r}]")
@@ -478,25 +478,19 @@ def embedding(
     >>> [text.get_text() for text in plots.embedding([[0, 0], [1, 2]], [1, 0], ["a", "b"]).texts]
     ['b', 'a']
     """
-    places, classes, k = np.asarray(points, dtype=float), np.asarray(labels), len(class_names)
-    if places.ndim != 2 or places.shape[1] != 2 or len(places) == 0 or not np.isfinite(places).all():
-        raise ValueError(
-            f"points: expected finite numbers of shape (n, 2) with n of 1 or more, got {places.shape}. "
-            "Bring the features down to two numbers an image first, for example with scikit-learn's PCA."
-        )
-    fit = classes.shape == (len(places),) and classes.dtype.kind in "iu"
-    if not fit or classes.min() < 0 or classes.max() >= k:
-        raise ValueError(
-            f"labels: expected {len(places)} whole numbers from 0 to {k - 1}, one for each point, got "
-            f"{classes.dtype} {classes.shape}, {min(classes, default=0)} to {max(classes, default=0)}. "
-            "Name every class."
-        )
+    names = _inputs.names("class_names", class_names)
+    k, large, expected = len(names), _inputs.LARGE, "finite numbers of shape (n, 2) with n of 1 or more"
+    advice = "Bring the features down to two numbers an image first, for example with scikit-learn's PCA."
+    places = _inputs.array("points", points, expected, advice, ndim=(2,), low=-large, high=large)
+    if places.shape[1] != 2:
+        raise ValueError(f"points: expected {expected}, got {places.shape}. {advice}")
+    classes = _inputs.labels("labels", labels, len(places), k)
     ax = _axes(ax, (_WIDTH, 4.2))
     # Dark enough for text on white: bright colours of the palette are mixed with black.
     colours = [sns.blend_palette([color, "black"], 4).as_hex()[1] for color in _COLORS[:k]]
     for (x, y), label in zip(places.tolist(), classes.tolist(), strict=True):
         colour = colours[label] if k <= len(colours) else NEUTRAL
-        ax.text(x, y, class_names[label], color=colour, ha="center", va="center", fontsize=_SMALL)
+        ax.text(x, y, names[label], color=colour, ha="center", va="center", fontsize=_SMALL)
     ax.scatter(places[:, 0], places[:, 1], s=0)  # text alone would not set the limits
     ax.margins(0.05)
     ax.set(xticks=[], yticks=[])
@@ -558,13 +552,14 @@ def confusion_matrix(confusion: pd.DataFrame, *, normalize: bool = False, ax: Ax
     >>> [text.get_text() for text in plots.confusion_matrix(counts, normalize=True).texts]
     ['75.0', '25.0', '', '100']
     """
-    counts = confusion.to_numpy(dtype=float)
+    _require_columns(confusion, [], "confusion")
+    expected, advice = "a square table of counts of 0 or more", "Give the .confusion of an Evaluation."
+    counts = _inputs.array("confusion", confusion, expected, advice, ndim=(2,), low=0, high=2**62).astype(
+        float
+    )
     k = len(counts)
-    if k == 0 or counts.shape != (k, k) or not (counts >= 0).all():
-        raise ValueError(
-            f"confusion: expected a square table of counts of 0 or more, got {counts.shape} from "
-            f"{counts.min(initial=0):g}. Give the .confusion of an Evaluation."
-        )
+    if counts.shape != (k, k):
+        raise ValueError(f"confusion: expected {expected}, got {counts.shape}. {advice}")
     if normalize:  # a class without images stays blank
         counts = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     written = k <= 20
@@ -692,28 +687,29 @@ def _frame_images(ax: Axes, width: float, height: float) -> None:
 
 def _pictures(images: npt.ArrayLike, name: str, *, rescale: bool = False) -> npt.NDArray[Any]:
     """Return images ready for ``imshow``: (n, h, w) or (n, h, w, 3), from 0 to 1."""
-    pictures = np.asarray(images)
+    expected = "shape (n, h, w), (n, h, w, 1) or (n, h, w, 3) with n of 1 or more"
+    advice, large = f"For a single image, give {name}[:1].", _inputs.LARGE
+    pictures = _inputs.array(name, images, expected, advice, ndim=(3, 4))
     if pictures.ndim == 4 and pictures.shape[3] == 1:
         pictures = pictures[..., 0]
-    if not (pictures.ndim == 3 or (pictures.ndim == 4 and pictures.shape[3] == 3)) or pictures.size == 0:
-        raise ValueError(
-            f"{name}: expected shape (n, h, w), (n, h, w, 1) or (n, h, w, 3) with n of 1 or more, got "
-            f"{pictures.shape}. For a single image, give {name}[:1]."
-        )
+    if pictures.shape[3:] not in ((), (3,)):
+        raise ValueError(f"{name}: expected {expected}, got {pictures.shape}. {advice}")
     top = 255 if np.issubdtype(pictures.dtype, np.integer) else 1
-    low, high = pictures.min(), pictures.max()
-    if rescale and np.isfinite(low) and np.isfinite(high):
-        return (pictures.astype(float) - float(low)) / (float(high) - float(low) or 1.0)
-    if not (low >= 0 and high <= top):
+    low, high = float(pictures.min()), float(pictures.max())
+    if rescale and -large <= low <= high <= large:
+        return (pictures.astype(float) - low) / (high - low or 1.0)
+    if rescale or not (low >= 0 and high <= top):
+        wanted = "finite numbers" if rescale else "whole numbers from 0 to 255 or floats from 0 to 1"
         raise ValueError(
-            f"{name}: expected whole numbers from 0 to 255 or floats from 0 to 1, got {pictures.dtype} "
-            f"from {low} to {high}. Rescale them first."
+            f"{name}: expected {wanted}, got {pictures.dtype} from {low} to {high}. Rescale them first."
         )
     return pictures / top
 
 
 def _require_columns(table: pd.DataFrame, columns: list[str], name: str) -> None:
-    """Refuse a table that is empty or lacks a column."""
+    """Refuse what is no table, or one that is empty or lacks a column."""
+    if not isinstance(table, pd.DataFrame):
+        raise TypeError(f"{name}: expected a pandas.DataFrame, got {type(table).__name__}. Make one of it.")
     if table.empty or not set(columns) <= set(table.columns):
         raise ValueError(
             f"{name}: expected the columns {', '.join(columns)} and at least one row, got the columns "

@@ -327,9 +327,14 @@ GOOD = np.ones((120, 20))
     [
         (GOOD[:60], GOOD[:60], np.arange(60) % 3, "at least 100 examples .*, 10 or more of each of 3"),
         (GOOD, GOOD, np.arange(120) % 20, "at least 200 examples .* got 120, 6 of class 0"),
-        (GOOD, GOOD, np.arange(120) < 4, "got 120, 4 of class True"),
-        (GOOD, GOOD, np.zeros(120), "expected two classes or more, got 1"),
-        (GOOD, GOOD[:50], np.arange(120) % 3, r"random_features: expected \(n, channels\) .* got \(50, 20\)"),
+        (GOOD, GOOD, np.arange(120) < 4, "got 120, 4 of class 1"),
+        (GOOD, GOOD, np.zeros(120, int), "expected two classes or more, got 1"),
+        (
+            GOOD,
+            GOOD[:50],
+            np.arange(120) % 3,
+            r"random_features: expected .* shape \(120, ...\), .* got float64 \(50, 20\)",
+        ),
         (GOOD * np.nan, GOOD, np.arange(120) % 3, "features: expected finite numbers"),
     ],
 )

@@ -26,7 +26,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, QuantileTransformer, StandardScaler
 
-from tlhelpers import downloads, page
+from tlhelpers import _inputs, downloads, page
 from tlhelpers._errors import unknown_name
 from tlhelpers._formats import credit_table, german_table
 from tlhelpers.evaluation import bootstrap_interval
@@ -96,12 +96,25 @@ class Columns:
 
     `numbers` are amounts, any finite number; `categories` are codes or words; the `label` is 0 for repaid, 1
     for default. No model sees what is `kept_back`, such as protected attributes; `groups` are made of it.
+    Each is named once: TypeError or ValueError otherwise.
     """
 
     numbers: tuple[str, ...]
     categories: tuple[str, ...]
     label: str
     kept_back: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        advice = "Name each column as the table does, its label in no other place."
+        every: list[Any] = [self.label]
+        for part in ("numbers", "categories", "kept_back"):
+            every += _inputs.listed(part, getattr(self, part), "names of columns", advice)
+        if wrong := [name for name in every if not isinstance(name, str)]:
+            raise TypeError(f"columns: expected texts, got {type(wrong[0]).__name__}. {advice}")
+        if twice := [name for name in every if every.count(name) > 1]:
+            raise ValueError(
+                f"columns: expected each once, got {twice[0]!r} {every.count(twice[0])} times. {advice}"
+            )
 
 
 TAIWAN = Columns(
@@ -139,13 +152,15 @@ def check_table(table: pd.DataFrame, columns: Columns, *, labelled: bool = False
 
     Gives the numbers as float64 and the categories as text (``"2"`` for 2 and for 2.0, which missing values
     make of it). Missing values are NaN, and a warning counts them. Raises TypeError where a column of numbers
-    holds something else, ValueError where a column is missing or there twice, a number is infinite, a whole
-    column is missing values, a label is not 0 or 1, or there is no row.
+    holds something else, or an argument is of another type; ValueError where a column is missing or there
+    twice, a number is infinite, a whole column is missing values, a label is not 0 or 1, or there is no row.
     """
     if not isinstance(table, pd.DataFrame):
         raise TypeError(
             f"table: expected a pandas.DataFrame, got {type(table).__name__}. Read it with pandas.read_csv."
         )
+    if not isinstance(columns, Columns):
+        raise TypeError(f"columns: expected Columns, got {type(columns).__name__}. Name them: Columns(...).")
     for name in (*columns.numbers, *columns.categories, *[columns.label] * labelled):
         there = list(table.columns).count(name)
         if there != 1:
@@ -178,19 +193,24 @@ def check_table(table: pd.DataFrame, columns: Columns, *, labelled: bool = False
             stacklevel=2,
         )
     if labelled:
-        label = table[columns.label]
-        wrong = label[~label.isin([0, 1])]
-        if len(wrong):
+        label = list(table[columns.label])
+        wrong = [each for each in label if not pd.api.types.is_number(each) or each not in (0, 1)]
+        if wrong:
             raise ValueError(
-                f"column {columns.label!r}: expected 0 (repaid) or 1 (default), got {wrong.iloc[0]!r}. "
+                f"column {columns.label!r}: expected 0 (repaid) or 1 (default), got {wrong[0]!r}. "
                 "Map yours to them."
             )
-        checked[columns.label] = label.astype("int64")
+        checked[columns.label] = [int(each == 1) for each in label]
     return checked
 
 
 def _numbers(column: "pd.Series[Any]") -> "pd.Series[float]":
-    if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
+    is_type = pd.api.types
+    if (
+        not is_type.is_numeric_dtype(column)
+        or is_type.is_bool_dtype(column)
+        or is_type.is_complex_dtype(column)
+    ):
         example = next((value for value in column if not isinstance(value, (int, float))), column.iloc[0])
         raise TypeError(
             f"column {column.name!r}: expected numbers, got {column.dtype} (as {example!r}). Turn it into "
@@ -507,14 +527,14 @@ STUDY = application(
 # -- decisions ------------------------------------------------------------------------------------
 
 
-def _decisions(labels: npt.ArrayLike, flagged: npt.ArrayLike, by: Any) -> tuple[Array, Array]:
-    truth, declined = np.asarray(labels) == 1, np.asarray(flagged).astype(bool)
-    if not len(truth) == len(declined) == len(by):
-        raise ValueError(
-            f"labels, flagged and groups: expected one each for every client, got {len(truth)}, "
-            f"{len(declined)} and {len(by)}. Give all for the same rows."
-        )
-    return truth, declined
+def _decisions(labels: npt.ArrayLike, flagged: npt.ArrayLike) -> tuple[Array, Array]:
+    # Not a chance of default: any but 0 would pass for true.
+    expected, advice = (
+        "truth values, or 0 and 1, one for each client",
+        "Compare scores with a threshold first.",
+    )
+    declined = _inputs.array("flagged", flagged, expected, advice, ndim=(1,), kinds="biu", low=0, high=1)
+    return _inputs.labels("labels", labels, len(declined), 2) == 1, declined.astype(bool)
 
 
 def cost(labels: npt.ArrayLike, flagged: npt.ArrayLike, *, miss: float = 5.0, alarm: float = 1.0) -> float:
@@ -529,9 +549,8 @@ def cost(labels: npt.ArrayLike, flagged: npt.ArrayLike, *, miss: float = 5.0, al
     >>> cost([1, 1, 0, 0], [True, False, True, False])
     1.5
     """
-    truth, declined = _decisions(labels, flagged, labels)
-    if min(miss, alarm) < 0:
-        raise ValueError(f"miss and alarm: expected costs of 0 or more, got {miss} and {alarm}. Give losses.")
+    truth, declined = _decisions(labels, flagged)
+    miss, alarm = _inputs.real("miss", miss), _inputs.real("alarm", alarm)
     return float(np.mean(miss * (truth & ~declined) + alarm * (~truth & declined)))
 
 
@@ -549,7 +568,13 @@ def groups(labels: npt.ArrayLike, flagged: npt.ArrayLike, by: "pd.Series[Any]") 
     >>> table[["flagged", "sensitivity"]].values.tolist()
     [[0.5, 1.0], [0.0, 0.0]]
     """
-    truth, declined = _decisions(labels, flagged, by)
+    truth, declined = _decisions(labels, flagged)
+    given: Any = by
+    if not isinstance(given, pd.Series) or len(given) != len(truth) or given.isna().any():
+        raise ValueError(
+            f"by: expected a pandas.Series with a group for each of {len(truth)} clients, got "
+            f"{type(given).__name__}. Give all for the same rows, and a name to what is missing."
+        )
     names = by.astype("category")
     rows = {}
     for name in names.cat.categories[names.cat.categories.isin(names)]:

@@ -15,7 +15,7 @@ import pandas as pd
 from scipy import stats
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 
-from tlhelpers import page
+from tlhelpers import _inputs, page
 from tlhelpers.evaluation import probe
 
 __all__ = [
@@ -150,11 +150,11 @@ def estimate_similarity(
     Parameters
     ----------
     features
-        Outputs of the frozen pre-trained backbone, pooled, (n, channels).
+        Outputs of the frozen pre-trained backbone, pooled, (n, channels), up to 1e15 in size.
     random_features
         The same backbone's with random weights, for the same images, (n, channels).
     labels
-        Class numbers, (n,), int.
+        Class numbers, (n,), int, 0 or more.
 
     Returns
     -------
@@ -183,17 +183,9 @@ def estimate_similarity(
     >>> found.kind, found.accuracy
     ('similar', 1.0)
     """
-    y = np.asarray(labels)
-    parts = []
-    for name, x in (("features", np.asarray(features)), ("random_features", np.asarray(random_features))):
-        if x.ndim < 2 or y.ndim != 1 or len(x) != len(y):
-            raise ValueError(
-                f"{name}: expected (n, channels) with a label for each, got {x.shape} and labels of shape "
-                f"{y.shape}. Give both networks the same images."
-            )
-        if not np.isfinite(x).all():
-            raise ValueError(f"{name}: expected finite numbers, got others. Check the pixel range.")
-        parts.append(x.reshape(len(x), -1))
+    x = _inputs.features("features", features)
+    parts = x, _inputs.features("random_features", random_features, len(x))
+    y = _inputs.labels("labels", labels, len(x))
     classes, counts = np.unique(y, return_counts=True)
     if len(classes) < 2:
         raise ValueError(f"labels: expected two classes or more, got {len(classes)}. Give them all.")
@@ -282,7 +274,7 @@ def recommend_strategy(
     """
     kind = _kind(similarity)
     _check_counts(n_examples=n_examples, n_classes=n_classes)
-    _check_word("by", by, ("measured", "classic"))
+    _inputs.word("by", by, ("measured", "classic"))
     labels: Labels = "few" if n_examples / n_classes < _climbed(kind).border else "many"
     return _strategy(kind, labels, by)
 
@@ -297,7 +289,7 @@ def advice_table(*, by: Literal["measured", "classic"] = "measured") -> pd.DataF
     each side, of two intervals: Student's t over the seeds and the bootstrap over the test examples, since
     three seeds that happen to agree say nothing of 200 test images.
     """
-    _check_word("by", by, ("measured", "classic"))
+    _inputs.word("by", by, ("measured", "classic"))
     found = []
     for kind, labels in CLASSIC:
         climbed, advice = _climbed(kind), _strategy(kind, labels, by)
@@ -405,12 +397,6 @@ def _check_counts(**counts: int) -> None:
             raise ValueError(message.format(**counts))
 
 
-def _check_word(name: str, given: str, words: tuple[str, ...]) -> None:
-    if given not in words:
-        quoted = [f'"{word}"' for word in words]
-        raise ValueError(f"{name}: expected {', '.join(quoted[:-1])} or {quoted[-1]}, got {given!r}.")
-
-
 def _behind(means: pd.DataFrame) -> pd.Series:
     """By depth, how far validation accuracy lies behind each case's best depth, averaged over the cases."""
     by_case = means.pivot(index="depth", columns="data", values="validation_accuracy")
@@ -481,8 +467,8 @@ def regret(
     Introduction to the Bootstrap*, 1993; 2,000 resamples, percentiles.
     """
     advices = ("measured", "classic", "measured elsewhere")
-    _check_word("by", by, advices)
-    _check_word("against", against, ("best", *advices))
+    _inputs.word("by", by, advices)
+    _inputs.word("against", against, ("best", *advices))
     if table is None:
         table = page.measured("ladder").query("edition == @EDITION")
     rows, compared = [], []

@@ -45,6 +45,12 @@ def graphs(_out: Path) -> bool:
     return _pytest("tests/test_random_graphs.py")
 
 
+def inputs(_out: Path) -> bool:
+    """Five thousand inputs of a wrong kind, and as many damaged files of images."""
+    os.environ["INPUTS"] = "5000"
+    return _pytest("tests/test_inputs.py")
+
+
 def oldest(_out: Path) -> bool:
     """Unit tests with the oldest version of each dependency that pyproject.toml allows."""
     return _unit_tests_with("--resolution", "lowest-direct")
@@ -105,7 +111,7 @@ def pages(out: Path) -> Path:
 
 
 PARTS: dict[str, Callable[[Path], bool]] = {
-    part.__name__: part for part in (links, axe, digits, graphs, oldest, newest, colab)
+    part.__name__: part for part in (links, axe, digits, graphs, inputs, oldest, newest, colab)
 }
 
 
