@@ -268,5 +268,5 @@ def test_groups():
     assert np.isnan(found.loc["b", "sensitivity"])
     turned = by.astype(pd.CategoricalDtype(["b", "never", "a"]))
     assert credit.groups(labels, flagged, turned).index.tolist() == ["b", "a"]
-    with pytest.raises(ValueError, match="a group for each of 10 clients, got Series of"):
+    with pytest.raises(ValueError, match="a group for each of 10 clients, got Series"):
         credit.groups(labels, flagged, by[:9])
