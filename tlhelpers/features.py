@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm.auto import tqdm
 
-from . import _parts, _sources, cache
+from . import _inputs, _parts, _sources, cache
 from ._forward import engine, forward
 from ._graph import alone, draws, ends, flat, formed, own_weights, signature, unusual, walk
 from ._trial import check_predict, not_repeatable, try_out
@@ -138,13 +138,11 @@ def precompute(
     check_predict(prefix)
     network, names = _tapped(prefix, at)
     _check_frozen(network)
-    if batch_size < 1:
-        raise ValueError(f"batch_size: expected at least 1, got {batch_size}.")
-    if dtype not in ("float32", "float16"):
-        raise ValueError(f'dtype: expected "float32" or "float16", got {dtype!r}.')
-    share, shares = (0, 1) if part is None else part
-    if not 0 <= share < shares:
-        raise ValueError(f"part: expected (i, n) with i from 0 to n - 1, got {part}.")
+    batch_size = _inputs.whole("batch_size", batch_size, 1)
+    _inputs.word("dtype", dtype, ("float32", "float16"))
+    share, shares = (0, 1) if part is None else _inputs.listed("part", part, "(i, n)", "Give two numbers.")
+    shares = _inputs.whole("part", shares, 1)
+    share = _inputs.whole("part", share, 0, shares - 1)
     whole = flat(network)
     opened = _sources.opened(source, whole, batch_size)
     read = islice(opened.items, share, None, shares)

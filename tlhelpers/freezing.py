@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from . import _graph
+from . import _graph, _inputs
 from ._errors import unknown_name
 
 __all__ = ["FrozenWeightsMoved", "freeze", "parts", "refresh_batch_norm", "unchanged"]
@@ -249,8 +249,9 @@ def refresh_batch_norm(model: keras.Model, inputs: npt.NDArray[Any], *, batch_si
     layers = [layer for layer in norms if layer.trainable]
     if not layers:
         raise ValueError("model: expected a trainable BatchNorm layer, got none. Frozen ones do not lag.")
+    batch_size = _inputs.whole("batch_size", batch_size, 1)
     arrays = keras.tree.flatten(inputs)
-    if any(not hasattr(each, "shape") for each in arrays) or len({len(each) for each in arrays}) > 1:
+    if len({getattr(each, "shape", ())[:1] or None for each in arrays} | {None}) != 2:
         raise TypeError(
             "inputs: expected arrays (n, ...) as the model takes them, of one length, got "
             f"{type(inputs).__name__}. Of a data set, give np.concatenate(list(batches))."
