@@ -1,4 +1,7 @@
-"""Show a built book on this machine, compressed as public hosts do: ``python -m tools.serve FOLDER PORT``."""
+"""Show a built book on this machine, compressed as public hosts do: ``python -m tools.serve FOLDER PORT``.
+
+Each answer carries a policy that a public host may send, too: scripts come from the book's own files alone.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,22 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application, StaticFileHandler
 
+# Styles stand in the pages: the theme's, those of tables that pandas styles, of formulas. Small pictures stand in the
+# theme's style sheet as data.
+POLICY = "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'none'"
+
+
+class Page(StaticFileHandler):
+    """A file of the book."""
+
+    def set_extra_headers(self, path: str) -> None:
+        """Send the policy."""
+        self.set_header("Content-Security-Policy", POLICY)
+
 
 async def serve(pages: Path, port: int) -> None:
     """Serve a folder to this machine alone, until interrupted."""
-    handler = (r"/(.*)", StaticFileHandler, {"path": str(pages), "default_filename": "index.html"})
+    handler = (r"/(.*)", Page, {"path": str(pages), "default_filename": "index.html"})
     sockets = bind_sockets(port, address="127.0.0.1")
     HTTPServer(Application([handler], compress_response=True)).add_sockets(sockets)
     print(f"http://127.0.0.1:{sockets[0].getsockname()[1]} shows {pages}; stop with Ctrl+C", flush=True)

@@ -10,6 +10,11 @@ for (const button of document.querySelectorAll("button[data-bs-toggle=tooltip]")
   });
 }
 
+// A button that calls a function of the page says which: an onclick would be a script in the page itself.
+for (const button of document.querySelectorAll("[data-calls]")) {
+  button.addEventListener("click", () => window[button.dataset.calls]());
+}
+
 // Icons are letters of a font, which a screen reader would try to say.
 for (const icon of document.querySelectorAll(":is(i, span)[class*=' fa-'], :is(i, span)[class^='fa']")) {
   icon.setAttribute("aria-hidden", "true");

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tools import repository
-from tools.book import build
+from tools.book import build, scripts
 from tools.checks import pages
 
 ADDRESS = "https://github.com/someone/a-book"
@@ -79,6 +79,22 @@ def test_the_front_page_shows_the_tagged_figure() -> None:
     assert build.front_figure(_notebook(**drawn, metadata={"tags": [build.FRONT]})) == "<svg></svg>"
 
 
+def test_scripts_of_a_page_become_files_in_their_order(tmp_path: Path) -> None:
+    stays = '<script defer src="x.js"></script><script type="application/json">{}</script>'
+    (tmp_path / "part").mkdir()
+    for name in ("a.html", "part/b.html"):
+        html = f"<script>let a;</script>\n <script data-x>let b;\n</script>{stays}<p><script>let c;</script>"
+        (tmp_path / name).write_text(f'{html}<button onclick="window.print()">', encoding="utf-8")
+    scripts.move(tmp_path)
+    texts = {path.name: path.read_text("utf-8") for path in (tmp_path / scripts.FOLDER).iterdir()}
+    first, second = sorted(texts, key=texts.__getitem__)
+    assert [texts[first], texts[second]] == ["let a;\nlet b;\n", "let c;\n"]
+    for name, top in (("a.html", ""), ("part/b.html", "../")):
+        one, two = (f'<script src="{top}_static/inline/{file}"></script>\n' for file in (first, second))
+        after = (tmp_path / name).read_text("utf-8")
+        assert after == f'{one}{stays}<p>{two}<button data-calls="print">'
+
+
 @pytest.mark.parametrize(
     ("html", "expected"),
     [
@@ -90,6 +106,11 @@ def test_the_front_page_shows_the_tagged_figure() -> None:
         ('<a href="https://example.org">a link waits for the reader</a>', None),
         ('<link rel="canonical" href="https://example.org/">', None),
         ('<img src="_static/logo.svg" alt="Home">', None),
+        ("<script>let a = 1;</script>", "a script stands in the page"),
+        ('<script type="module">let a = 1;</script>', "a script stands in the page"),
+        ('<script type="application/json">{"a": 1}</script>', None),
+        ('<button onclick="print()">Print</button>', "has a script in its attribute onclick"),
+        ('<a href="javascript:print()">Print</a>', "leads to a script"),
         ("@import 'https://fonts.example.org/css';", "a style fetches"),
     ],
 )

@@ -17,7 +17,7 @@ import myst_nb.ext.glue
 import pytest
 from bs4 import BeautifulSoup
 
-from tools.book import build, runs
+from tools.book import build, runs, scripts
 from tools.checks import nightly
 
 ADDRESS = "https://github.com/someone/a-book"
@@ -65,9 +65,24 @@ def test_pictures_wait_for_the_reader_and_scripts_for_the_text(
     # docutils' attribute loading of an image, script_files in the page's context.
     assert [image.get("loading") for image in chapter_page.select("img.picture")] == [None, "lazy"]
     head = [script["src"] for script in chapter_page.select("head script[src]:not([defer], [type=module])")]
-    assert [re.sub(r".*/|\?.*", "", source) for source in head] == ["documentation_options.js", "doctools.js"]
+    at_once = [source for source in head if scripts.FOLDER.name not in source]
+    assert [re.sub(r".*/|\?.*", "", source) for source in at_once] == ["documentation_options.js", "doctools.js"]
     # Sphinx' template lets these not wait, and they use doctools.js.
     assert 'script src="_static/searchtools.js"' in read("search")
+
+
+def test_what_the_theme_writes_into_a_page_became_files(chapter_page: BeautifulSoup, small_book: Path) -> None:
+    # Scripts without attributes src and type, onclick="name()": `scripts` moves them.
+    assert chapter_page.select("script:not([src]), [onclick]") == []
+    files = [s["src"] for s in chapter_page.select("script[src]") if scripts.FOLDER.name in s["src"]]
+    moved = [(small_book / "book" / "part" / name).read_text(encoding="utf-8") for name in files]
+    # The first chooses the theme, before a style sheet shows another one.
+    assert "dataset.theme" in moved[0]
+    assert chapter_page.select_one("script, link[rel=stylesheet]")["src"] == files[0]
+    for wanted in ("toggleHintShow", "togglebuttonSelector", "DOCUMENTATION_OPTIONS.pagename"):
+        assert any(wanted in text for text in moved)
+    calls = {button["data-calls"] for button in chapter_page.select("[data-calls]")}
+    assert calls == {"print", "toggleFullScreen"}
 
 
 def test_objects_of_the_python_domain_have_addresses(chapter_page: BeautifulSoup, read: Any) -> None:

@@ -26,6 +26,7 @@ def test_pages_come_compressed_and_nothing_from_beside_them(tmp_path: Path) -> N
             asked = urllib.request.Request(f"{address}/", headers={"Accept-Encoding": "gzip"})
             with urllib.request.urlopen(asked, timeout=30) as answer:
                 assert answer.headers["Content-Encoding"] == "gzip"
+                assert answer.headers["Content-Security-Policy"] == serve.POLICY
                 assert gzip.decompress(answer.read()).decode() == page
             for beside in ("../secret.html", "%2e%2e/secret.html"):
                 with pytest.raises(urllib.error.HTTPError, match=r"40[34]"):

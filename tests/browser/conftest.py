@@ -17,6 +17,8 @@ from playwright.sync_api import Browser, BrowserContext, Page, Request, sync_pla
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+# What Chromium's console says of everything that the policy forbids.
+POLICY = "Content Security Policy"
 WIDE = {"width": 1280, "height": 900}
 
 
@@ -93,12 +95,13 @@ class Watched:
 @pytest.fixture
 def new_page(browser: Browser, server: str) -> Iterator[Callable[..., Page]]:
     """Make pages that reach no other host; ``page.watched`` tells what they asked for."""
-    contexts = []
+    contexts, watches = [], []
 
     def make(**options: Any) -> Page:
         context = browser.new_context(**{"viewport": WIDE, "base_url": server, **options})
         contexts.append(context)
         watched = Watched(context, server)
+        watches.append(watched)
         page = context.new_page()
         page.watched = watched
         return page
@@ -106,6 +109,8 @@ def new_page(browser: Browser, server: str) -> Iterator[Callable[..., Page]]:
     yield make
     for context in contexts:
         context.close()
+    refused = [fault for watched in watches for fault in watched.faults if POLICY in fault]
+    assert refused == [], "the policy of tools.serve does not allow what the page does"
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from urllib.parse import urljoin
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 CHAPTER = "/book/freezing/03-choose-what-to-freeze.html"
 USABLE = "a[href], button, summary, input, select, textarea"
@@ -169,6 +169,36 @@ def test_on_paper_the_page_is_light(new_page: Callable[..., Page]) -> None:
     page.pdf()
     assert page.evaluate("window.sent") == "light"
     assert page.evaluate(theme) == "dark"
+
+
+@pytest.mark.parametrize(
+    "put_back",
+    ["<script>window.ran = 1</script>", '<img src="/_static/favicon.svg" alt="" onload="window.ran = 1">'],
+)
+def test_a_script_in_the_page_itself_is_refused_and_seen(page: Page, put_back: str) -> None:
+    # What the other tests rely on: each fails at its end where the policy of `tools.serve` is violated.
+    def change(route: Route) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, body=answer.text().replace("</main>", f"{put_back}</main>"))
+
+    page.route(f"**{CHAPTER}", change)
+    page.goto(CHAPTER)
+    page.wait_for_load_state("networkidle")
+    assert page.evaluate("window.ran") is None
+    (fault,) = page.watched.faults
+    assert "violates the following Content Security Policy directive" in fault
+    page.watched.faults.clear()
+
+
+def test_the_header_s_buttons_work(page: Page) -> None:
+    page.goto(CHAPTER)
+    page.evaluate("window.print = () => { window.printed = true }")
+    page.get_by_role("button", name="Download this page").click()
+    page.get_by_title("Print to PDF").click()
+    assert page.evaluate("window.printed")
+    page.get_by_title("Fullscreen mode").click()
+    page.wait_for_function("document.fullscreenElement !== null")
+    assert page.watched.faults == []
 
 
 def test_readable_without_scripts(new_page: Callable[..., Page]) -> None:

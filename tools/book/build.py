@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from tools import repository, setup_cell
-from tools.book import runs
+from tools.book import runs, scripts
 from tools.checks import pages as pages_check
 
 ROOT = repository.ROOT
@@ -144,6 +144,7 @@ def build(out: Path) -> Path:
     for made in sorted((source / "book").rglob(MADE)):
         # A model that Keras can read is for whoever runs the chapter; pages have no use for it.
         shutil.copytree(made, pages / made.relative_to(source), ignore=shutil.ignore_patterns("*.keras"))
+    scripts.move(pages)
     if found := pages_check.check(pages):
         raise BuildError("\n".join(["the pages are not as they should be:", *found]))
     for note in notes:

@@ -1,4 +1,4 @@
-"""Check the built pages: nothing is fetched from another host, every picture has its text.
+"""Check the built pages: no foreign request, no script but in files, every picture has its text.
 
 The build ends with it.
 """
@@ -15,6 +15,7 @@ FETCHED = ("src", "srcset", "poster", "data")
 NAMED_ONLY = {"canonical", "alternate", "license", "author", "edit"}
 _OTHER_HOST = re.compile(r"^\s*(?:https?:)?//", re.IGNORECASE)
 _IN_STYLE = re.compile(r"(?:url\(|@import)\s*['\"]?\s*((?:https?:)?//[^'\")\s]+)", re.IGNORECASE)
+_SCRIPT_ADDRESS = re.compile(r"\s*javascript:", re.IGNORECASE)
 _FILE_NAME = re.compile(r"\.(?:png|jpe?g|svg|gif|webp)$", re.IGNORECASE)
 
 
@@ -33,6 +34,11 @@ class _Page(HTMLParser):
             if _OTHER_HOST.match(values.get(name, "")):
                 self.found.append(f"<{tag}> fetches {values[name]}")
         self.found += [f"a style fetches {url}" for url in _IN_STYLE.findall(values.get("style", ""))]
+        # Under the policy of tools.serve a browser runs neither.
+        if tag == "script" and "src" not in values and values.get("type") != "application/json":
+            self.found.append("a script stands in the page")
+        self.found += [f"<{tag}> has a script in its attribute {name}" for name in values if name[:2] == "on"]
+        self.found += [f"<{tag}> leads to a script" for v in values.values() if _SCRIPT_ADDRESS.match(v)]
         # Sphinx puts the file's name where no text was given.
         if tag == "img" and values.get("aria-hidden") != "true":
             text = values.get("alt", "").strip()
