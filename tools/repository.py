@@ -34,19 +34,21 @@ def public_address(remote: str) -> str | None:
 
 def from_git(root: Path = ROOT) -> str | None:
     """The address behind git's ``origin``, or None: no git, no remote, no public host."""
+    remote = _git(root, "remote", "get-url", "origin")
+    return public_address(remote) if remote else None
+
+
+def _git(root: Path, *asked: str) -> str | None:
+    """What git answers in this folder, or None: no git, no repository, no answer."""
     # A folder inside somebody else's checkout (an unpacked archive, say) must not answer with theirs.
     if not (root / ".git").exists():
         return None
     try:
-        answer = subprocess.run(
-            ["git", "-C", str(root), "remote", "get-url", "origin"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        command = ["git", "-C", str(root), *asked]
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError:
         return None
-    return public_address(answer.stdout) if answer.returncode == 0 else None
+    return answer.stdout.strip() if answer.returncode == 0 else None
 
 
 def from_project(root: Path = ROOT) -> str | None:
@@ -59,6 +61,18 @@ def from_project(root: Path = ROOT) -> str | None:
 def address(root: Path = ROOT) -> str | None:
     """The repository's web address: git's ``origin`` if public, else pyproject.toml's, else None."""
     return from_git(root) or from_project(root)
+
+
+def release(root: Path = ROOT) -> str:
+    """The tag of the version that pyproject.toml names, say v0.2.0, whether or not it was set yet."""
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return f"v{project['version']}"
+
+
+def is_release(root: Path = ROOT) -> bool:
+    """Whether the commit that is checked out, unchanged, has that tag."""
+    asked = ["describe", "--tags", "--dirty", "--exact-match", "--match", release(root)]
+    return _git(root, *asked) == release(root)
 
 
 def data() -> Path | None:

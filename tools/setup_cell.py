@@ -1,7 +1,8 @@
 """The set-up cell: the second cell of every chapter, the same everywhere.
 
-``python -m tools.setup_cell`` puts it into the chapters: run it after the repository's address changes, and
-for a new chapter.
+It installs the tag of the project's version, so that a notebook keeps the library that it was written for.
+``python -m tools.setup_cell`` puts it into the chapters: run it after the repository's address or the version
+changes, and for a new chapter.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _INSTALL = """\
     pip = [sys.executable, "-m", "pip", "install", "--quiet"]
     main = {{"tensorflow", "keras", "numpy"}}
     kept = [f"{{d.name}}=={{d.version}}" for d in distributions() if d.name in main]
-    source = "tlhelpers[text] @ git+{address}"
+    source = "tlhelpers[text] @ git+{address}@{tag}"
     subprocess.run([*pip, *kept, source], check=True)
     importlib.invalidate_caches()
 """
@@ -47,16 +48,17 @@ from tlhelpers import page, studies
 edition = page.start_chapter()"""
 
 
-def cell_source(address: str | None) -> str:
+def cell_source(address: str | None, *, tag: str | None = None) -> str:
     """The cell's source for a repository at ``address``, or for one that has none yet."""
-    install = _NO_ADDRESS if address is None else _INSTALL.format(address=address)
+    tag = tag or repository.release()
+    install = _NO_ADDRESS if address is None else _INSTALL.format(address=address, tag=tag)
     return _CELL.format(install=install)
 
 
 def cell_address(source: str) -> str | None:
     """The address in a cell's install line, or None."""
     _, found, rest = source.partition("tlhelpers[text] @ git+")
-    return rest.split('"', 1)[0] if found else None
+    return rest.split('"', 1)[0].rpartition("@")[0] if found else None
 
 
 def is_setup_cell(cell: dict[str, Any]) -> bool:
@@ -79,7 +81,7 @@ def faults(notebook: dict[str, Any], *, address: str | None) -> list[str]:
     return wrong
 
 
-def write(path: Path, *, address: str | None) -> bool:
+def write(path: Path, *, address: str | None, tag: str | None = None) -> bool:
     """Put the set-up cell into the notebook at ``path``; True if that changed the file."""
     before = path.read_text(encoding="utf-8")
     notebook = json.loads(before)
@@ -89,7 +91,7 @@ def write(path: Path, *, address: str | None) -> bool:
         "id": CELL_ID,
         "metadata": {"tags": [TAG]},
         "outputs": [],
-        "source": cell_source(address).splitlines(keepends=True),
+        "source": cell_source(address, tag=tag).splitlines(keepends=True),
     }
     cells = notebook["cells"]
     if len(cells) > 1 and is_setup_cell(cells[1]):

@@ -100,4 +100,5 @@ def small_book(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (source / name).write_text(text, encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(repository, "address", lambda: ADDRESS)
+        patch.setattr(repository, "is_release", lambda: True)
         return build.build(out).parent

@@ -1,5 +1,6 @@
 """The scripts that copy, build and check the book."""
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -47,18 +48,42 @@ def test_data_is_what_is_named_or_lies_beside(tmp_path: Path, monkeypatch: pytes
 
 def test_buttons_follow_from_the_address() -> None:
     config: dict[str, Any] = {"html": {"favicon": "f"}}
-    same, notes = build.final_config(config, None, {None})
+    same, notes = build.final_config(config, None, {None}, released=True)
     assert same == config
     assert notes == [repository.UNSET]
 
-    full, _ = build.final_config(config, ADDRESS, {ADDRESS})
+    full, _ = build.final_config(config, ADDRESS, {ADDRESS}, released=True)
     assert full["repository"] == {"url": ADDRESS, "branch": "main", "path_to_book": ""}
     assert full["html"]["use_edit_page_button"]
     assert full["html"]["favicon"] == "f"
     assert full["launch_buttons"]["colab_url"]
 
-    some, _ = build.final_config(config, ADDRESS, {None})
-    assert "launch_buttons" not in some
+    for cell, released in ((None, True), (ADDRESS, False)):
+        some, (why,) = build.final_config(config, ADDRESS, {cell}, released=released)
+        assert "launch_buttons" not in some
+        assert "so no Colab buttons" in why
+
+
+def test_a_release_is_the_tagged_commit_as_it_is(tmp_path: Path) -> None:
+    def git(*command: str) -> None:
+        who = ("-c", "user.name=x", "-c", "user.email=x@example.org")
+        subprocess.run(["git", "-C", str(tmp_path), *who, *command], check=True, capture_output=True)
+
+    project = tmp_path / "pyproject.toml"
+    project.write_text('[project]\nversion = "1.2"\n', encoding="utf-8")
+    assert repository.release(tmp_path) == "v1.2"
+    found = [repository.is_release(tmp_path)]
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "x")
+    for tag in ("v1", "v1.2"):
+        git("tag", tag)
+        found.append(repository.is_release(tmp_path))
+    project.write_text(project.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    found.append(repository.is_release(tmp_path))
+    git("commit", "-am", "y")
+    found.append(repository.is_release(tmp_path))
+    assert found == [False, False, True, False, False]
 
 
 def _notebook(**changes: Any) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import myst_nb.ext.glue
 import pytest
 from bs4 import BeautifulSoup
 
+from tools import repository
 from tools.book import build, runs, scripts
 from tools.checks import nightly
 
@@ -65,13 +66,15 @@ def test_pictures_wait_for_the_reader_and_scripts_for_the_text(
     # docutils' attribute loading of an image, script_files in the page's context.
     assert [image.get("loading") for image in chapter_page.select("img.picture")] == [None, "lazy"]
     head = [script["src"] for script in chapter_page.select("head script[src]:not([defer], [type=module])")]
-    at_once = [source for source in head if scripts.FOLDER.name not in source]
-    assert [re.sub(r".*/|\?.*", "", source) for source in at_once] == ["documentation_options.js", "doctools.js"]
+    head = [re.sub(r".*/|\?.*", "", source) for source in head if scripts.FOLDER.name not in source]
+    assert head == ["documentation_options.js", "doctools.js"]
     # Sphinx' template lets these not wait, and they use doctools.js.
     assert 'script src="_static/searchtools.js"' in read("search")
 
 
-def test_what_the_theme_writes_into_a_page_became_files(chapter_page: BeautifulSoup, small_book: Path) -> None:
+def test_scripts_that_the_theme_writes_into_pages_are_files(
+    chapter_page: BeautifulSoup, small_book: Path
+) -> None:
     # Scripts without attributes src and type, onclick="name()": `scripts` moves them.
     assert chapter_page.select("script:not([src]), [onclick]") == []
     files = [s["src"] for s in chapter_page.select("script[src]") if scripts.FOLDER.name in s["src"]]
@@ -134,7 +137,7 @@ def test_the_theme_s_options_are_added_to(chapter_page: BeautifulSoup, read: Any
     # config-inited, html_theme_options: Jupyter Book's own stay, and buttons lead to the right files.
     place = "book/part/01-train.ipynb"
     links = [link["href"] for link in chapter_page.select("a[href]")]
-    colab = f"{build.COLAB}/github/someone/a-book/blob/main/{place}"
+    colab = f"{build.COLAB}/github/someone/a-book/blob/{repository.release()}/{place}"
     assert {colab, ADDRESS, f"{ADDRESS}/edit/main/{place}"} <= set(links)
     assert any(link.startswith(f"{ADDRESS}/issues/new") for link in links)
     assert len(chapter_page.select("button.search-button-field")) == 1

@@ -65,11 +65,12 @@ def machine() -> dict[str, Any]:
 
 
 def final_config(
-    config: dict[str, Any], address: str | None, cells: set[str | None]
+    config: dict[str, Any], address: str | None, cells: set[str | None], *, released: bool
 ) -> tuple[dict[str, Any], list[str]]:
     """The configuration to build with and notes for the build's log, as the repository's address has it.
 
     `cells` holds the addresses that the chapters' set-up cells install from; None for a cell that has none.
+    `released`: what is built is what those cells install, by its tag.
     """
     if address is None:
         return config, [repository.UNSET]
@@ -82,6 +83,9 @@ def final_config(
     if None in cells:
         why = "its set-up cells lack that address, so no Colab buttons"
         return config, [f"repository: {address}; {why}: run python -m tools.setup_cell and commit"]
+    if not released:
+        why = f"the tag {repository.release()}, which its set-up cells install, is not on what is built"
+        return config, [f"repository: {address}; {why}, so no Colab buttons"]
     config["launch_buttons"] = {"colab_url": COLAB}
     return config, [f"repository: {address}"]
 
@@ -132,7 +136,7 @@ def build(out: Path) -> Path:
         raise BuildError(f"{source / runs.MACHINE} is missing: it says where the chapters ran; {again}")
 
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
-    config, notes = final_config(config, repository.address(), cells)
+    config, notes = final_config(config, repository.address(), cells, released=repository.is_release())
     text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
     (source / "_config.yml").write_text(text, encoding="utf-8")
 

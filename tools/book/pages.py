@@ -14,6 +14,7 @@ from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.util.math import get_node_equation_number
 
+from tools import repository
 from tools.book import access, links, runs
 
 THEME_OPTIONS: dict[str, Any] = {
@@ -68,6 +69,14 @@ def _wait(_app: Sphinx, _page: str, _template: str, context: dict[str, Any], _tr
             script.attributes.setdefault("defer", "defer")
 
 
+def _colab(_app: Sphinx, _page: str, _template: str, context: dict[str, Any], _tree: object) -> None:
+    """Colab opens a notebook at the tag that its set-up cell installs; other buttons lead to the branch."""
+    for group in context.get("header_buttons", []):
+        for button in group.get("buttons", []):
+            if "colab" in button.get("url", ""):
+                button["url"] = button["url"].replace("/blob/main/", f"/blob/{repository.release()}/", 1)
+
+
 def _lazy(_app: Sphinx, tree: nodes.document, _page: str) -> None:
     """Each picture but the first waits until the reader comes near."""
     for picture in list(tree.findall(nodes.image))[1:]:
@@ -104,6 +113,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("html-page-context", _live_boxes)
     app.connect("html-page-context", _description)
     app.connect("html-page-context", _wait, priority=900)
+    app.connect("html-page-context", _colab, priority=900)
     app.connect("doctree-resolved", _lazy)
     for part in (access, links, runs):
         part.setup(app)

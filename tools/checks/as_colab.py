@@ -1,8 +1,8 @@
 """Run chapters the way Colab does: a fresh environment, an empty folder, nothing but the notebook.
 
 The environment gets Colab's versions of the main packages first. Then the notebook's set-up cell installs
-``tlhelpers`` with pip from a git address, which here is this repository's own commit. Each chapter starts
-with an empty cache, as on a new Colab machine.
+``tlhelpers`` with pip from a git address and a tag, which here are this repository and its own commit. Each
+chapter starts with an empty cache, as on a new Colab machine.
 """
 
 from __future__ import annotations
@@ -66,6 +66,13 @@ def versions(python: Path) -> dict[str, str]:
     return {each["name"]: each["version"] for each in json.loads(done.stdout) if each["name"] in PINNED}
 
 
+def commit() -> str:
+    """The commit that is checked out."""
+    command = ["git", "rev-parse", "HEAD"]
+    done = subprocess.run(command, cwd=repository.ROOT, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
 def run_chapter(notebook: Path, *, environment: Path, edition: str, data: Path | None) -> None:
     """Execute a chapter alone in an empty folder; raises ``CellExecutionError`` if a cell fails."""
     with tempfile.TemporaryDirectory(prefix="as-colab-") as scratch:
@@ -73,7 +80,7 @@ def run_chapter(notebook: Path, *, environment: Path, edition: str, data: Path |
         content.mkdir()
         copy = content / notebook.name
         shutil.copy2(notebook, copy)
-        setup_cell.write(copy, address=repository.ROOT.as_uri())
+        setup_cell.write(copy, address=repository.ROOT.as_uri(), tag=commit())
         variables = {name: value for name, value in os.environ.items() if name not in NOT_THERE}
         variables |= {"TLHELPERS_EDITION": edition, "TLHELPERS_CACHE": str(Path(scratch) / "cache")}
         if data is not None:
