@@ -13,9 +13,8 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application, StaticFileHandler
 
-# Styles stand in the pages: the theme's, those of tables that pandas styles, of formulas. Small pictures stand in the
-# theme's style sheet as data.
-POLICY = "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'none'"
+# Styles may stand in pages, as those of tables that pandas styles do, and pictures in style sheets.
+POLICY = "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; base-uri 'none'"
 
 
 class Page(StaticFileHandler):

@@ -192,12 +192,12 @@ def test_a_script_in_the_page_itself_is_refused_and_seen(page: Page, put_back: s
 
 def test_the_header_s_buttons_work(page: Page) -> None:
     page.goto(CHAPTER)
-    page.evaluate("window.print = () => { window.printed = true }")
+    page.evaluate("() => { window.print = () => { window.printed = true } }")
     page.get_by_role("button", name="Download this page").click()
-    page.get_by_title("Print to PDF").click()
+    page.locator(".btn-download-pdf-button").click()
     assert page.evaluate("window.printed")
-    page.get_by_title("Fullscreen mode").click()
-    page.wait_for_function("document.fullscreenElement !== null")
+    page.locator(".btn-fullscreen-button").click()
+    expect(page.locator(":fullscreen")).to_have_count(1)
     assert page.watched.faults == []
 
 

@@ -1,6 +1,6 @@
-"""Scripts that the theme writes into a page's HTML become files, so that a page needs no script but from files.
+"""Scripts that the theme writes into a page's HTML become files.
 
-A host may then send the policy of `tools.serve`, under which a browser runs nothing that stands in the page itself.
+Browsers then need to run nothing that stands in a page itself, and the policy of `tools.serve` forbids it.
 `tools.checks.pages` fails the build if something is left.
 """
 
