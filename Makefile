@@ -18,7 +18,7 @@ PORT ?= 8000
 PY := $(VENV)/bin/python
 STAMPS := $(VENV)/.stamps
 # Python compiles what it imports, which is a small part of all that is installed.
-INSTALL := $(PY) -m pip install --quiet --no-compile --constraint constraints.txt
+INSTALL := $(PY) -m pip install --quiet --no-compile --no-deps
 NBMAKE := $(PY) -m pytest --nbmake --overwrite -p no:cacheprovider --durations=0
 
 # An exported PYTHONDONTWRITEBYTECODE makes each import of TensorFlow three times slower.
@@ -34,7 +34,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help book test env lint-env unit execute build pages nightly serve measure bench pretrain lint format pin clean distclean
+.PHONY: help book test env unit execute build pages nightly serve measure bench pretrain lint format pin clean distclean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -47,9 +47,7 @@ test: env ## make the environment, run unit tests, notebook checks and every cha
 	@$(MAKE) --no-print-directory unit
 	@$(MAKE) --no-print-directory execute
 
-env: $(STAMPS)/book-test ## make the environment, in .venv
-
-lint-env: $(STAMPS)/lint ## the same, with the tools that lint
+env: $(STAMPS)/env ## make the environment, in .venv
 
 unit: env ## unit tests, doctests and notebook checks (no chapter is executed)
 	$(PY) -m pytest -n $(UNIT_WORKERS) $(COV)
@@ -81,17 +79,17 @@ pretrain: env ## train the packaged backbone again and measure it (10 to 30 minu
 	$(PY) -m pretraining
 	$(PY) -m pretraining.check
 
-lint: lint-env ## ruff and mypy
+lint: env ## ruff and mypy
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
-format: lint-env ## let ruff put the code in order
+format: env ## let ruff put the code in order
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
-pin: lint-env ## write constraints.txt from the environment
-	$(PY) -m tools.pin
+pin: env ## write constraints.txt; UPGRADE=1 takes the newest versions
+	$(PY) -m tools.pin $(if $(UPGRADE),--upgrade)
 
 clean: ## remove what the targets made, but not the environment
 	rm -rf out "$(OUT)" .coverage .pytest_cache .mypy_cache .ruff_cache
@@ -100,13 +98,11 @@ distclean: clean ## remove the environment, too
 	rm -rf "$(VENV)"
 
 # A stamp file says that the environment holds what pyproject.toml and constraints.txt ask for.
-$(STAMPS)/book-test: pyproject.toml constraints.txt | $(PY)
-	$(INSTALL) --editable '.[book,test,text]'
+# Only what has a pinned hash gets in; an editable install can't be hashed, and its build back end was just installed.
+$(STAMPS)/env: pyproject.toml constraints.txt | $(PY)
+	$(INSTALL) --require-hashes --only-binary :all: --requirement constraints.txt
+	$(INSTALL) --no-build-isolation --editable .
 	@mkdir -p $(STAMPS) && touch $@
-
-$(STAMPS)/lint: pyproject.toml constraints.txt | $(PY)
-	$(INSTALL) --editable '.[book,test,text,lint]'
-	@mkdir -p $(STAMPS) && touch $(STAMPS)/book-test $@
 
 $(PY):
 	@sh tools/make-venv.sh "$(VENV)" $(PYTHON)

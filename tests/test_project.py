@@ -50,17 +50,20 @@ def test_no_file_names(what: str) -> None:
 @pytest.fixture(scope="module")
 def pins() -> list[str]:
     """The names that constraints.txt pins."""
-    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    found = [line for line in lines if not line.startswith("#")]
-    assert [line for line in found if not re.fullmatch(r"[\w.-]+==[\w.]+", line)] == [], "plain pins only"
+    text = re.sub("^#.*\n", "", (ROOT / "constraints.txt").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    found = text.replace(" \\\n", " ").splitlines()
+    one = r"([\w.-]+)==[\w.]+(?: ; [^-]+)?((?: +--hash=sha256:[0-9a-f]{64})+)"
+    assert [line for line in found if not re.fullmatch(one, line)] == [], (
+        "one version, with hashes, and no more"
+    )
     return [line.partition("==")[0] for line in found]
 
 
 def test_pins_install_on_every_python_that_the_project_takes(pins: list[str]) -> None:
     # Debian 12's own Python is 3.11.2, and a package may ask for 3.11.5.
-    installed = {each.metadata["Name"]: each.metadata["Requires-Python"] or "" for each in distributions()}
-    asked = {name: installed[name] for name in pins if name in installed}
-    assert "tensorflow" in asked
+    found = {canonicalize_name(e.metadata["Name"]): e.metadata["Requires-Python"] for e in distributions()}
+    asked = {name: found[name] or "" for name in map(canonicalize_name, pins) if name in found}
+    assert {"tensorflow", "pyyaml"} <= set(asked)
     taken = ("3.11.0", "3.12.0", "3.13.0")
     refusing = {name: v for name, v in asked.items() if not all(t in SpecifierSet(v) for t in taken)}
     assert refusing == {}, "pin an older release of these: it has to install on " + ", ".join(taken)
@@ -70,7 +73,16 @@ def test_constraints_cover_what_the_project_asks_for(pins: list[str]) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = [name for extra in project["optional-dependencies"].values() for name in extra]
     asked = {Requirement(text).name for text in project["dependencies"] + extras}
+    # What make needs without looking it up: the back end, what it asks for, and pip.
+    asked |= {"hatchling", "editables", "pip"}
     assert set(map(canonicalize_name, asked)) - set(map(canonicalize_name, pins)) == set()
+
+
+def test_the_build_runs_no_action_that_somebody_else_may_move() -> None:
+    workflows = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+    used = re.findall(r"uses: (.*)", "\n".join(path.read_text(encoding="utf-8") for path in workflows))
+    assert used
+    assert [each for each in used if not re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v[\d.]+", each)] == []
 
 
 def test_the_wheel_holds_the_published_results() -> None:

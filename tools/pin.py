@@ -1,30 +1,53 @@
-"""Write constraints.txt from the environment that this runs in.
+"""Write constraints.txt: one version of each package that the build needs, with the hashes of its files.
 
-Names and versions only: where a package came from is the business of the machine that installs it.
+uv resolves for all systems and Pythons at once. It asks the index that it is configured with, and no address is
+written. What is pinned stays as far as pyproject.toml allows it; with ``--upgrade`` the newest versions are taken.
 """
 
 from __future__ import annotations
 
+import argparse
 import re
-from importlib.metadata import distributions
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parent.parent
 HEAD = """\
-# The whole build, pinned: Python 3.11 to 3.13, extras book, test, text and lint.
-# Refresh with 'make pin', from a fresh environment.
+# The whole build, pinned by hash: Python 3.11 to 3.13, Linux and macOS, every extra, the build back end, pip.
+# 'make pin' adds what pyproject.toml asks for anew; 'make pin UPGRADE=1' takes the newest versions of all.
 """
-# Ours, and what an environment brings by itself or holds for somebody's own use.
-LEFT_OUT = {"tlhelpers", "pip", "uv"}
+# Needed, but no dependency of the project.
+MORE = "hatchling\neditables\npip\n"
 
 
 def main() -> None:
-    """Write the file."""
-    versions = {d.metadata["Name"]: d.version for d in distributions()}
-    kept = {name: v for name, v in versions.items() if re.sub(r"[-_.]+", "-", name).lower() not in LEFT_OUT}
-    lines = [f"{name}=={version.partition('+')[0]}" for name, version in kept.items()]
-    path = Path(__file__).resolve().parent.parent / "constraints.txt"
-    path.write_text(HEAD + "\n".join(sorted(lines, key=str.lower)) + "\n", encoding="utf-8")
-    print(f"{len(lines)} packages written to constraints.txt")
+    """Write the file; see the module's docstring."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--upgrade", action="store_true", help="take the newest versions")
+    arguments = parser.parse_args()
+    path = ROOT / "constraints.txt"
+    with tempfile.TemporaryDirectory(prefix="pin-") as scratch:
+        subprocess.run([sys.executable, "-m", "pip", "install", "-qq", "--target", scratch, "uv"], check=True)
+        how = ["--universal", "--python-version", "3.11", "--all-extras", "--generate-hashes"]
+        # Without a wheel for some system a package would be built there, by what nobody pinned.
+        how += ["--only-binary", ":all:", "--no-annotate", "--no-header", "--quiet"]
+        how += ["--upgrade"] if arguments.upgrade else []
+        command = [
+            f"{scratch}/bin/uv",
+            "pip",
+            "compile",
+            *how,
+            "--output-file",
+            str(path),
+            "pyproject.toml",
+            "-",
+        ]
+        subprocess.run(command, cwd=ROOT, input=MORE, text=True, check=True)
+    text = path.read_text(encoding="utf-8")
+    path.write_text(HEAD + text, encoding="utf-8")
+    print(f"{len(re.findall('^[a-z]', text, re.M))} packages written to constraints.txt")
 
 
 if __name__ == "__main__":
