@@ -1,7 +1,7 @@
 """Write constraints.txt: one version of each package that the build needs, with the hashes of its files.
 
-uv resolves for all systems and Pythons at once. It asks the index that it is configured with, and no address is
-written. What is pinned stays as far as pyproject.toml allows it; with ``--upgrade`` the newest versions are taken.
+uv resolves for all systems and Pythons at once. It asks the index that it is configured with, and no address
+is written. What is pinned stays as far as pyproject.toml allows; ``--upgrade`` takes the newest versions.
 """
 
 from __future__ import annotations
