@@ -129,7 +129,8 @@ def freeze(
     alone = {id(weight) for each, weights in inside for weight in _frozen_alone(each, weights)}
     for each, weights in every:  # what holds layers comes before them
         # What holds the model's layers stays open, or it would hide their own settings.
-        each.trainable = trains.get(id(each), True)
+        if each.trainable is not (wanted := trains.get(id(each), True)):
+            each.trainable = wanted
         trained = trains.get(id(each), first == 0)
         # Keras passes a flag on to weights only where it changes the layer's.
         for weight in weights:
