@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import tlhelpers as tl
+from tlhelpers import _graph
 
 L = keras.layers
 
@@ -56,14 +57,33 @@ def test_frozen_batch_norm_keeps_its_statistics_and_trained_moves_them(batch_nor
     assert [not np.array_equal(*pair) for pair in zip(before, averages(model), strict=True)] == [moves] * 2
 
 
-def test_training_false_in_the_call_does_not_protect_batch_norm_under_fit():
-    # Keras issue 20285. If this fails, Keras has mended it, and chapters 2 and 3 must say so.
-    inner = keras.Sequential([keras.Input((4,)), L.BatchNormalization(name="norm")])
-    inputs = keras.Input((4,))
-    model = keras.Model(inputs, L.Dense(2)(inner(inputs, training=False)))
-    before = averages(inner)
+def in_training(model: keras.Model) -> bool:
+    """Whether its BatchNorm layer is in training under ``fit``: then the average moves."""
+    before = averages(model)
     fit(model)
-    assert not np.array_equal(before[0], averages(inner)[0])
+    return not np.array_equal(before[0], averages(model)[0])
+
+
+def called_with_training_false() -> keras.Model:
+    inner = keras.Sequential([keras.Input((4,)), L.Dense(4), L.BatchNormalization(name="norm"), L.Dense(4)])
+    inputs = keras.Input((4,))
+    return keras.Model(inputs, L.Dense(2)(inner(inputs, training=False)))
+
+
+def test_training_false_in_the_call_protects_batch_norm_by_keras_own_rule_and_trainable_false_always():
+    # Keras issue 20285: up to 3.15 `fit` overrides the call. With pull request 23364 the call is heeded.
+    # If neither holds, chapters "Build the model" and "Watch it break" must say so.
+    assert in_training(called_with_training_false()) == _graph._outer_training_wins()
+    model = called_with_training_false()
+    tl.freeze(model, train_from=0)
+    assert not in_training(model)
+
+
+def test_a_part_follows_the_same_rule_as_the_whole():
+    whole = in_training(called_with_training_false())
+    model = called_with_training_false()
+    _, suffix = tl.split(model, at=tl.cut_points(model)[0])
+    assert in_training(suffix) == whole
 
 
 def test_a_change_of_trainable_needs_compile(model):
@@ -152,3 +172,15 @@ def test_refresh_leaves_frozen_batch_norm_alone_and_says_what_it_lacks(model):
     tl.freeze(model)
     with pytest.raises(ValueError, match="expected a trainable BatchNorm layer, got none"):
         tl.refresh_batch_norm(model, np.ones((8, 4), "float32"), batch_size=4)
+
+
+def test_refresh_works_or_says_that_the_model_was_called_with_training_false():
+    model, inputs = called_with_training_false(), np.full((8, 4), 7, "float32")
+    before = averages(model)
+    if _graph._outer_training_wins():
+        tl.refresh_batch_norm(model, inputs, batch_size=4)
+        assert not np.array_equal(before[0], averages(model)[0])
+    else:
+        with pytest.raises(ValueError, match="'norm', which was called with training=False"):
+            tl.refresh_batch_norm(model, inputs, batch_size=4)
+        assert np.array_equal(before[0], averages(model)[0])

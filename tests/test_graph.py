@@ -87,6 +87,59 @@ def node_keeps_its_call() -> bool:
     return other in keras.tree.flatten(args) and 2.0 in keras.tree.flatten([kept, kwargs])
 
 
+@contract("Node.arguments.kwargs: training, mask")
+def node_says_what_a_nested_model_was_told() -> bool:
+    """_graph.replay and _opened: what a nested model was called with; Keras adds the masks of its inputs"""
+    tokens = keras.Input((6,), dtype="int32")
+    masked = LAYERS.Embedding(3, 2, mask_zero=True)(tokens)
+    inner = keras.Sequential([keras.Input((6, 2)), LAYERS.Dense(2)])
+    model = keras.Model(tokens, inner(inner(masked), training=False))
+    first, last = (node.arguments.kwargs for node in _graph.nodes(model)[-2:])
+    return first.get("mask") is masked._keras_mask and "training" not in first and last["training"] is False
+
+
+@contract("training= for a layer whose call does not take it")
+def any_layer_hands_training_on() -> bool:
+    """_graph.replay: what a nested model was told reaches the layers inside its layers"""
+
+    class Holds(keras.Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.drop = LAYERS.Dropout(0.5, seed=0)
+
+        def call(self, x: Any) -> Any:
+            return self.drop(x)
+
+    inputs = keras.Input((50,))
+    model = keras.Model(inputs, Holds()(inputs, training=True))
+    return bool((keras.ops.convert_to_numpy(model(np.ones((2, 50)))) == 0).any())
+
+
+@contract("Layer.call of one instance")
+def a_call_can_be_put_on_a_layer() -> bool:
+    """freezing.refresh_batch_norm: BatchNorm is called through it, and it gets ``training`` by name"""
+    norm, told = LAYERS.BatchNormalization(), []
+    model = keras.Sequential([keras.Input((2,)), norm])
+    plain = norm.call
+    norm.call = lambda *args, **kwargs: told.append(kwargs.get("training")) or plain(*args, **kwargs)
+    for training in (True, False):
+        model(np.ones((3, 2), "float32"), training=training)
+    return told == [True, False]
+
+
+@contract("Layer.lora_enabled, quantization_mode")
+def layers_say_that_their_weights_are_special() -> bool:
+    """freezing.freeze leaves the kernel under LoRA frozen; `web.export` and the quick 1x1 refuse int8"""
+    plain, lora, int8 = (LAYERS.Dense(2) for _ in range(3))
+    for layer in (plain, lora, int8):
+        layer.build((None, 2))
+    lora.enable_lora(1)
+    int8.quantize("int8")
+    frozen = [weight.name for weight in lora.weights if not weight.trainable]
+    modes = [plain.quantization_mode, int8.quantization_mode]
+    return (plain.lora_enabled, lora.lora_enabled, frozen, modes) == (False, True, ["kernel"], [None, "int8"])
+
+
 @contract("Functional.call, input, output")
 def a_model_calls_its_graph() -> bool:
     """_graph.functional refuses a call of its own; _graph.flat keeps the form of inputs and outputs"""
@@ -124,7 +177,7 @@ def layers_inside_layers_are_found() -> bool:
 def masks_stand_at_their_tensor() -> bool:
     """_graph.cuts: no cut where a mask would have to cross beside its tensor"""
     tokens = keras.Input((6,), dtype="int32")
-    states = LAYERS.LSTM(2, return_sequences=True)(LAYERS.Embedding(3, 2, mask_zero=True)(tokens))
+    states = LAYERS.LayerNormalization()(LAYERS.Embedding(3, 2, mask_zero=True)(tokens))
     return hasattr(states, "_keras_mask") and not hasattr(LAYERS.LSTM(2)(states), "_keras_mask")
 
 

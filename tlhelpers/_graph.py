@@ -37,7 +37,7 @@ def functional(model: Any) -> Any:
 def _graph_calls() -> tuple[Any, ...]:
     """The ``call`` of models that do what their graph says, and nothing else."""
     inputs = keras.Input((1,))
-    return keras.Sequential.call, type(keras.Model(inputs, inputs)).call
+    return keras.Sequential.call, type(keras.Model(inputs, keras.layers.Identity()(inputs))).call
 
 
 def _calls_its_graph(model: Any) -> bool:
@@ -84,8 +84,9 @@ def _opened(node: Any) -> Any:
     # Keras hands over the masks that stand at the tensors, which stand at the new ones as well.
     masks = zip(keras.tree.flatten(args[0]), keras.tree.flatten(kwargs.pop("mask", [])), strict=False)
     own = all(mask is None or mask is getattr(tensor, "_keras_mask", None) for tensor, mask in masks)
-    kwargs.pop("training", None)
-    if not own or any(value is not None for value in keras.tree.flatten(kwargs)):
+    # Where Keras takes a None that was said for inference, nothing that the layers are told means the same.
+    unsaid = kwargs.pop("training", False) is not None or _outer_training_wins()
+    if not (own and unsaid) or any(value is not None for value in keras.tree.flatten(kwargs)):
         return None
     try:
         return functional(node.operation)
@@ -141,14 +142,15 @@ def replay(
             continue
         args, kwargs = node.arguments.fill_in(known)
         operation = node.operation
-        said = kwargs.get("training")
-        if training is not None and (said is None or _outer_training_wins()) and _takes_training(operation):
-            kwargs["training"] = said = training
+        # Any layer is told: it hands it on to those inside it, also if its own call does not take it.
+        told = training is not None and isinstance(operation, keras.Layer)
+        if told and ("training" not in kwargs or _outer_training_wins()):
+            kwargs["training"] = training
         inner = _opened(node)
         if inner is not None:
             given = _in_order(inner, args[0])
             options: dict[str, Any] = {"quick": quick, "names": names, "stand_ins": stand_ins}
-            outputs = replay(inner, given, training=said, **options)
+            outputs = replay(inner, given, training=kwargs.get("training"), **options)
         else:
             if quick and is_pointwise(operation):
                 operation = stand_ins.setdefault(id(operation), Pointwise(operation))
@@ -167,15 +169,12 @@ def _in_order(graph: Any, given: Any) -> list[Any]:
     return list(keras.tree.flatten(given))
 
 
-def _takes_training(operation: Any) -> bool:
-    return isinstance(operation, keras.Layer) and "training" in inspect.signature(operation.call).parameters
-
-
 @functools.cache
 def _outer_training_wins() -> bool:
-    """Whether what a nested model is called with overrides what a layer inside was called with.
+    """Whether what a model is called with, by ``fit`` or as a nested one, overrides what a layer inside was.
 
-    Up to Keras 3.15 it does. On its main branch (pull request 23364) it does not.
+    Up to Keras 3.15 it does. On its main branch (pull request 23364) it does not, and there a layer that was
+    called with ``training=None`` is never in training.
     """
     inputs = keras.Input((64,))
     inner = keras.Model(inputs, keras.layers.Dropout(0.5, seed=0)(inputs, training=False))
@@ -311,9 +310,8 @@ def _says_all(node: Any) -> bool:
         return False
     # training=False, where that is not what the layer does by itself
     usual = _defaults(type(operation).call)
-    told = any(
-        isinstance(value, bool) and value is not usual[name] for name, value in node.arguments.kwargs.items()
-    )
+    said = node.arguments.kwargs.items()
+    told = any(isinstance(value, bool) and value is not usual.get(name) for name, value in said)
     # A function of one's own is in the configuration by its name.
     activation = getattr(operation, "activation", None)
     own = activation is not None and not getattr(activation, "__module__", "").startswith("keras.")

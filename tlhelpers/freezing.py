@@ -1,9 +1,10 @@
 """Which layers train, and the proof that the others did not move.
 
 Two facts make this module worth having. ``fit`` moves a BatchNorm layer's statistics although they are no
-trainable weights; in Keras 3 they stay put only if the layer itself has ``trainable = False``, since ``fit``
-overrides a call with ``training=False`` (keras-team/keras issue 20285). And a change of ``trainable`` reaches
-a compiled model only at its next ``compile``.
+trainable weights. They stay put in every version of Keras if the layer itself has ``trainable = False``; a
+call with ``training=False`` keeps them only in some, and up to 3.15 ``fit`` overrides it (keras-team/keras
+issue 20285, pull request 23364). And a change of ``trainable`` reaches a compiled model only at its next
+``compile``.
 """
 
 import contextlib
@@ -230,7 +231,8 @@ def refresh_batch_norm(model: keras.Model, inputs: npt.NDArray[Any], *, batch_si
     Raises
     ------
     TypeError, ValueError
-        If `inputs` are no arrays, there are fewer than `batch_size`, or no BatchNorm layer is trainable.
+        If `inputs` are no arrays, there are fewer than `batch_size`, no BatchNorm layer is trainable, or one
+        was called with ``training=False`` as the model was made and Keras heeds that.
 
     Notes
     -----
@@ -277,6 +279,11 @@ def _averaging(layer: keras.layers.BatchNormalization) -> Callable[..., Any]:
     plain, calls = layer.call, itertools.count()
 
     def call(*args: Any, **kwargs: Any) -> Any:
+        if not kwargs.get("training"):
+            raise ValueError(
+                f"model: expected BatchNorm layers that can be in training, got {layer.name!r}, which was "
+                "called with training=False as the model was made. Make it without, or freeze the layer."
+            )
         number = next(calls)
         layer.momentum = number / (number + 1)
         return plain(*args, **kwargs)
