@@ -63,7 +63,7 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path, monkeypatch):
 )
 def test_preparation_gives_three_channels_in_the_backbones_range(shape, backbone, options, black):
     raw = np.stack([np.zeros(shape, "uint8"), np.full(shape, 255, "uint8")])
-    prepared = np.asarray(tl.preparation(backbone, shape, image_size=48, **options)(raw))
+    prepared = np.asarray(tl.preparation(backbone, shape, image_size=48, **options)(raw, training=False))
     assert (prepared.shape, prepared.dtype) == ((2, 48, 48, 3), np.float32)
     np.testing.assert_allclose(prepared[0], black, atol=1e-6)
     np.testing.assert_allclose(prepared[1], 1, atol=1e-6)
@@ -112,14 +112,14 @@ def test_wrong_requests_say_what_to_do(function, arguments, options, error, mess
 
 def test_features_are_what_the_backbone_gives_there(pretrained, fresh):
     images = np.random.default_rng(0).integers(0, 256, (3, 8, 8), dtype="uint8")
-    prepared = tl.preparation(GLYPHS, (8, 8))(images)
+    prepared = tl.preparation(GLYPHS, (8, 8))(images, training=False)
     cuts = ["block_5_add", "out_relu"]
-    early, late = backbones.feature_extractor(GLYPHS, (8, 8), cuts=cuts)(images)
-    np.testing.assert_allclose(late, pretrained(prepared), atol=1e-5)
+    early, late = backbones.feature_extractor(GLYPHS, (8, 8), cuts=cuts)(images, training=False)
+    np.testing.assert_allclose(late, pretrained(prepared, training=False), atol=1e-5)
     control = backbones.feature_extractor(GLYPHS, (8, 8), cuts=cuts, pool=True, weights="random")
     assert not control.trainable_weights
-    pooled = np.mean(fresh(prepared), axis=(1, 2))
-    np.testing.assert_allclose(control(images)[1], pooled, rtol=1e-3, atol=1e-9)
+    pooled = np.mean(fresh(prepared, training=False), axis=(1, 2))
+    np.testing.assert_allclose(control(images, training=False)[1], pooled, rtol=1e-3, atol=1e-9)
     assert early.shape == (3, 4, 4, 16)
     with pytest.raises(LookupError, match="unknown layer of the backbone 'block_99_add'"):
         backbones.feature_extractor(GLYPHS, (8, 8), cuts=["block_99_add"], weights="random")
@@ -132,6 +132,6 @@ def test_the_small_convnet_takes_grey_and_colour_and_follows_its_seed(shape):
     assert [layer.filters for layer in first.layers if isinstance(layer, keras.layers.Conv2D)] == [4, 6]
     assert np.array_equal(weights(first), weights(again))
     assert not np.array_equal(weights(first), weights(other))
-    chances = np.asarray(first(np.full((1, *shape), 255, "uint8")))
+    chances = np.asarray(first(np.full((1, *shape), 255, "uint8"), training=False))
     assert chances.shape == (1, 3)
     assert chances.sum() == pytest.approx(1, abs=1e-5)

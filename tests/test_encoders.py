@@ -27,7 +27,7 @@ def plain_mean(backbone, token_ids):
     """The definition: the backbone as its makers wrote it, then the mean over the tokens."""
     real = (token_ids != 0).astype("int32")
     given = {"token_ids": token_ids, "segment_ids": 0 * token_ids, "padding_mask": real}
-    states = np.asarray(backbone(given)["sequence_output"])
+    states = np.asarray(backbone(given, training=False)["sequence_output"])
     return (states * real[..., None]).sum(axis=1) / real.sum(axis=1, keepdims=True)
 
 
@@ -38,7 +38,7 @@ def test_it_computes_what_the_backbone_does(tiny):
     backbone = keras_hub.models.BertBackbone(words, dropout=0.0, max_sequence_length=64, **shape)
     token_ids = tiny.tokenize([SHORT, LONG], length=24)
     expected = plain_mean(backbone, token_ids)
-    np.testing.assert_allclose(tiny.model(token_ids), expected, atol=1e-5)
+    np.testing.assert_allclose(tiny.model(token_ids, training=False), expected, atol=1e-5)
     np.testing.assert_allclose(encoders.pooled_blocks(tiny, [SHORT, LONG])[:, -1], expected, atol=1e-5)
 
 
@@ -48,11 +48,15 @@ def test_each_block_is_a_cut_point_and_the_parts_make_the_whole(tiny):
     token_ids = tiny.tokenize([SHORT, LONG], length=24)
     for at in ("embeddings", tiny.blocks[0]):
         prefix, suffix = tl.split(tiny.model, at=at)
-        np.testing.assert_allclose(suffix(prefix(token_ids)), tiny.model(token_ids), atol=1e-6)
+        np.testing.assert_allclose(
+            suffix(prefix(token_ids, training=False), training=False),
+            tiny.model(token_ids, training=False),
+            atol=1e-6,
+        )
 
 
 def test_padding_changes_nothing(tiny):
-    narrow, wide = (tiny.model(tiny.tokenize([SHORT], length=length)) for length in (6, 40))
+    narrow, wide = (tiny.model(tiny.tokenize([SHORT], length=length), training=False) for length in (6, 40))
     np.testing.assert_allclose(narrow, wide, atol=1e-6)
     alone = encoders.pooled_blocks(tiny, [SHORT])
     beside = encoders.pooled_blocks(tiny, [f"{LONG} {LONG}", SHORT])  # padded to different lengths
@@ -67,11 +71,11 @@ def test_the_last_block_trains_through_the_cache_and_the_rest_stays():
     prefix, suffix = tl.split(model, at=encoder.blocks[0])
     token_ids = encoder.tokenize([SHORT, LONG] * 4, length=24)
     states = tl.precompute(prefix, token_ids)
-    before = np.asarray(encoder.model(token_ids))
+    before = np.asarray(encoder.model(token_ids, training=False))
     suffix.compile("adam", "binary_crossentropy")
     with tl.unchanged(model):
         suffix.fit(states, np.array([1, 0] * 4), verbose=0)
-    assert np.abs(encoder.model(token_ids) - before).max() > 1e-4
+    assert np.abs(encoder.model(token_ids, training=False) - before).max() > 1e-4
 
 
 def test_two_loads_share_what_was_computed_once(tiny, tmp_path, monkeypatch):
@@ -163,7 +167,9 @@ def test_the_real_encoder_is_its_makers(full_data):
     renamed = encoders._with_bert_names(folder / "config.json", folder / "model.safetensors")
     with contextlib.nullcontext(folder) if reads_it else renamed as preset:
         backbone = keras_hub.models.BertBackbone.from_preset(str(preset), dropout=0.0)
-    np.testing.assert_allclose(encoder.model(token_ids), plain_mean(backbone, token_ids), atol=1e-5)
+    np.testing.assert_allclose(
+        encoder.model(token_ids, training=False), plain_mean(backbone, token_ids), atol=1e-5
+    )
     import tokenizers
 
     official = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))

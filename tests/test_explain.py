@@ -46,7 +46,7 @@ def test_finds_the_place_in_a_nested_backbone(nested: keras.Model) -> None:
 def test_is_what_differences_of_the_score_give(nested: keras.Model) -> None:
     """The weights of the maps against finite differences of the score before the softmax."""
     image = spot(2, 2)
-    maps = np.asarray(tl.split(nested, "maps")[0](image))
+    maps = np.asarray(tl.split(nested, "maps")[0](image, training=False))
     kernel, bias = (np.asarray(weight) for weight in nested.get_layer("head").weights)
 
     def score(channel: int, more: float) -> float:

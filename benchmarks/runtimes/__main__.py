@@ -164,7 +164,7 @@ def put(contestant: Contestant, model: keras.Model, site: Path, node_modules: Pa
     if name == "litert":
         single.export(folder / "model.tflite", format="litert", input_signature=one, verbose=False)
     else:
-        single(np.zeros(one[0].shape, "float32"))  # Keras refuses a model that was never called
+        single.predict(np.zeros(one[0].shape), verbose=0)  # Keras refuses a model that was never called
         single.export(folder / "model.onnx", format="onnx", input_signature=one, verbose=False)
 
 
