@@ -164,7 +164,8 @@ def put(contestant: Contestant, model: keras.Model, site: Path, node_modules: Pa
     if name == "litert":
         single.export(folder / "model.tflite", format="litert", input_signature=one, verbose=False)
     else:
-        single.predict(np.zeros(one[0].shape), verbose=0)  # Keras refuses a model that was never called
+        # Keras refuses a model that was never called.
+        single(np.zeros(one[0].shape, "float32"), training=False)
         single.export(folder / "model.onnx", format="onnx", input_signature=one, verbose=False)
 
 
