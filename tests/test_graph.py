@@ -98,23 +98,6 @@ def node_says_what_a_nested_model_was_told() -> bool:
     return first.get("mask") is masked._keras_mask and "training" not in first and last["training"] is False
 
 
-@contract("training= for a layer whose call does not take it")
-def any_layer_hands_training_on() -> bool:
-    """_graph.replay: what a nested model was told reaches the layers inside its layers"""
-
-    class Holds(keras.Layer):
-        def __init__(self) -> None:
-            super().__init__()
-            self.drop = LAYERS.Dropout(0.5, seed=0)
-
-        def call(self, x: Any) -> Any:
-            return self.drop(x)
-
-    inputs = keras.Input((50,))
-    model = keras.Model(inputs, Holds()(inputs, training=True))
-    return bool((model.predict(np.ones((2, 50)), verbose=0) == 0).any())
-
-
 @contract("Layer.call of one instance")
 def a_call_can_be_put_on_a_layer() -> bool:
     """freezing.refresh_batch_norm: BatchNorm is called through it, and it gets ``training`` by name"""

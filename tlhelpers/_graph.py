@@ -142,9 +142,8 @@ def replay(
             continue
         args, kwargs = node.arguments.fill_in(known)
         operation = node.operation
-        # Any layer is told: it hands it on to those inside it, also if its own call does not take it.
-        told = training is not None and isinstance(operation, keras.Layer)
-        if told and ("training" not in kwargs or _outer_training_wins()):
+        unsaid = "training" not in kwargs or _outer_training_wins()
+        if training is not None and unsaid and _takes_training(operation):
             kwargs["training"] = training
         inner = _opened(node)
         if inner is not None:
@@ -167,6 +166,10 @@ def _in_order(graph: Any, given: Any) -> list[Any]:
     if isinstance(given, dict) and not isinstance(graph.input, dict):
         return [given[tensor.name] for tensor in graph.inputs]
     return list(keras.tree.flatten(given))
+
+
+def _takes_training(operation: Any) -> bool:
+    return isinstance(operation, keras.Layer) and "training" in inspect.signature(operation.call).parameters
 
 
 @functools.cache
