@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -59,10 +60,10 @@ def oldest(_out: Path) -> bool:
 def newest(_out: Path) -> bool:
     """The same with the newest versions, pre-releases among them, and none older than the build's."""
     # Without a floor, a newer h5py draws an older TensorFlow, which does not mind it.
-    pins = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    pins = re.findall(r"^([\w.-]+)==([\w.]+)", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.M)
     with tempfile.TemporaryDirectory(prefix="floor-") as scratch:
         floor = Path(scratch) / "floor.txt"
-        floor.write_text(pins.replace("==", ">="), encoding="utf-8")
+        floor.write_text("\n".join(f"{name}>={version}" for name, version in pins), encoding="utf-8")
         return _unit_tests_with("--prerelease", "allow", "--constraint", str(floor))
 
 
