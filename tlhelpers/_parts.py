@@ -16,7 +16,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
 
-import keras
 import numpy as np
 import numpy.typing as npt
 
@@ -45,9 +44,9 @@ class Activations(np.memmap):
         return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
 
 
-def digests(examples: Any) -> list[str]:
-    """A digest of each example of an array (n, ...), or of several arrays that belong together."""
-    arrays = [np.ascontiguousarray(each) for each in keras.tree.flatten(examples)]
+def digests(arrays: Sequence[Array]) -> list[str]:
+    """A digest of each example of an array (n, ...), or of several that belong together."""
+    arrays = [np.ascontiguousarray(each) for each in arrays]
     begin = hashlib.blake2b(digest_size=_HEX // 2)
     begin.update(str([(each.dtype.str, each.shape[1:]) for each in arrays]).encode())
     found = []

@@ -239,7 +239,7 @@ def _stores(
     unsure = [unusual(flat(each)) or any(map(draws, walk(each))) for each in singly]
     if any(unsure):
         # Those with the smallest digests are mostly the same ones when examples are added or taken away.
-        few = np.sort(np.argsort(_parts.digests(given))[:8])
+        few = np.sort(np.argsort(_parts.digests(keras.tree.flatten(given)))[:8])
         seen = try_out(network, _sources.rows(given, few), str(names))
         names = [
             cache.content_key(name, numbers) if new else name
@@ -279,7 +279,7 @@ def _fill(
             keys += [_key(each) for each, *_ in group]
             key = _parts.key_of(keys[-len(group) :])
             if lacking := [array for array in making if not array.has(part, key)]:
-                examples = _parts.digests(x)
+                examples = _parts.digests(keras.tree.flatten(x))
                 need = np.flatnonzero(np.any([array.missing(examples) for array in lacking], axis=0))
                 made: dict[_parts.Making, dict[int, Array]] = {array: {} for array in making}
                 for at in range(0, len(need), size):
