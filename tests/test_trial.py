@@ -113,6 +113,13 @@ def test_a_layer_that_does_not_say_how_it_was_made_is_refused():
     ):
         tl.precompute(model_of(Own(keras.ops.abs)), X)
 
+    class Broken(L.Dense):
+        def get_config(self):
+            return {**super().get_config(), "width": self.width}
+
+    with pytest.raises(ValueError, match=r"get_config does not. Give Broken a get_config"):
+        tl.precompute(model_of(Broken(3)), X)
+
 
 # -- randomness, and what else training changes ---------------------------------------------------------
 
@@ -318,6 +325,13 @@ def test_no_cut_is_offered_where_a_mask_or_an_output_crosses():
     assert tl.cut_points(keras.Model(inputs, [both, L.Dense(2)(both)])) == ["a"]
 
 
+def test_an_input_that_nothing_reads_forbids_no_cut():
+    used, unused = keras.Input((4,)), keras.Input((2,))
+    model = keras.Model([used, unused], L.Dense(2)(L.Dense(3, name="a")(used)))
+    assert tl.cut_points(model) == ["a"]
+    np.testing.assert_allclose(*parts(model, "a", [X, X[:, :2]]), rtol=1e-6)
+
+
 def regularised(name: str) -> keras.Model:
     keras.utils.set_random_seed(0)
     loss = {name: keras.regularizers.L2(0.5)}
@@ -349,6 +363,27 @@ def test_two_parts_that_are_not_the_model_are_refused():
     doubled = keras.Model(suffix.inputs, 2 * suffix.outputs[0])
     for wrong, when in ((without, "in training"), (doubled, "outside of training")):
         with pytest.raises(ValueError, match=rf"to be model\(x\), got other numbers, .* cut at 'a', {when}"):
+            _trial.check_cut(model, prefix, wrong, "a")
+
+
+class Enlarging(L.Layer):
+    """What BatchNorm over few examples does layer after layer: in training, rounding becomes a difference."""
+
+    def call(self, x, training=False):
+        return keras.ops.sin(3e5 * x) if training else x
+
+
+def test_rounding_that_a_network_enlarges_in_training_is_no_other_network():
+    inputs = keras.Input((4,))
+    dense, enlarging = L.Dense(3, name="a", kernel_initializer="ones"), Enlarging()
+    model = keras.Model(inputs, enlarging(dense(inputs)))
+    prefix, suffix = tl.split(model, at="a")
+    rounded = keras.Model(suffix.inputs, enlarging(suffix.inputs[0] * (1 + 2e-7)))
+    _trial.check_cut(model, prefix, rounded, "a")
+    other = keras.Model(suffix.inputs, 2 * enlarging(suffix.inputs[0]))
+    still = keras.Model(suffix.inputs, L.Identity()(suffix.inputs[0]))  # right outside of training alone
+    for wrong in (other, still):
+        with pytest.raises(ValueError, match=r"to be model\(x\), got other numbers"):
             _trial.check_cut(model, prefix, wrong, "a")
 
 

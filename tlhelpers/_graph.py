@@ -212,7 +212,10 @@ def cuts(graph: Any) -> dict[str, Any]:
     for position, node in enumerate(order):
         alive = {tensor for tensor in alive if last_use[tensor] > position}
         alive |= {id(tensor) for tensor in node.outputs if id(tensor) in last_use}
-        pending_inputs = any(other.is_input for other in order[position + 1 :])
+        # An input that nothing reads stands last.
+        pending_inputs = any(
+            other.is_input and id(other.outputs[0]) in last_use for other in order[position + 1 :]
+        )
         if node.is_input or pending_inputs or calls[node.operation.name] > 1 or len(node.outputs) != 1:
             continue
         (tensor,) = node.outputs
@@ -246,7 +249,7 @@ def signature(model: keras.Model) -> str:
         operation = node.operation
         try:
             config = operation.get_config()
-        except NotImplementedError as error:
+        except Exception as error:  # Keras' own, or one out of a get_config that is broken
             raise ValueError(
                 f"prefix: expected layers that say how they were made, got {operation.name!r}, whose "
                 f"get_config does not. Give {type(operation).__name__} a get_config that names its arguments."

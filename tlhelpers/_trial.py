@@ -74,6 +74,9 @@ def check_cut(model: keras.Model, prefix: keras.Model, suffix: keras.Model, at: 
             whole, losses = _arrays(model(x, training=training)), float(sum(model.losses))
             back()
             parts = _arrays(suffix(prefix(x, training=training), training=training))
+            if not _close(whole, parts, allowed) and training:
+                back()
+                allowed = max(allowed, min(0.5, _moved_by_rounding(model, x, whole)))
             if not _close(whole, parts, allowed):
                 raise ValueError(
                     f"at: expected suffix(prefix(x)) to be model(x), got other numbers, {tried}. Something "
@@ -86,6 +89,22 @@ def check_cut(model: keras.Model, prefix: keras.Model, suffix: keras.Model, at: 
                     f"{tried}. A layer before the cut adds one, such as an activity regulariser. Switch that "
                     "off, or cut before it."
                 )
+
+
+def _moved_by_rounding(model: keras.Model, x: Any, whole: list[Array]) -> float:
+    """How far a millionth more or less of the inputs moves the outputs, as a share of the largest.
+
+    Many BatchNorm layers, each over three examples, make much of rounding.
+    """
+    rng = np.random.default_rng(1)
+
+    def moved(array: Array) -> Array:
+        return array * (1 + 1e-6 * rng.normal(size=array.shape)).astype(array.dtype)
+
+    near = [moved(each) if each.dtype.kind == "f" else each for each in _arrays(x)]
+    outputs = _arrays(model(keras.tree.pack_sequence_as(x, near), training=True))
+    pairs = [(a, b) for a, b in zip(whole, outputs, strict=True) if a.dtype.kind == "f"]
+    return max((float(np.abs(a - b).max() / max(np.abs(a).max(), 1e-6)) for a, b in pairs), default=0.0)
 
 
 _TRIED: "weakref.WeakKeyDictionary[keras.Model, str]" = weakref.WeakKeyDictionary()

@@ -112,7 +112,9 @@ def test_layers_and_what_is_folded_into_them(middle, images, tmp_path):
     x = layers.Concatenate()([x, x])
     for layer in middle:
         x = type(layer).from_config(layer.get_config())(x)
-    x = layers.Concatenate()([layers.Flatten()(x), layers.GlobalAveragePooling2D()(x)])
+    mean = layers.Conv2D(4, 1)(layers.GlobalAveragePooling2D(keepdims=True)(x))
+    pooled = [layers.GlobalAveragePooling2D()(x), layers.Flatten()(mean)]
+    x = layers.Concatenate()([layers.Flatten()(x), *pooled])
     x = layers.Dense(6, activation="relu")(layers.Dropout(0.5)(x))
     model = trained_looking(keras.Model(inputs, layers.Dense(10, activation="softmax")(x)))
     close(model, tmp_path, images=images)

@@ -160,7 +160,7 @@ def _result(step: _Step, reads: list[Array]) -> Any:
     if step.op == "concat":
         return np.concatenate(reads, axis=-1)
     if step.op == "mean":
-        return first.mean(axis=(0, 1))
+        return first.mean(axis=(0, 1), keepdims=len(shape) == 3)
     if step.op == "resize":
         return np.asarray(keras.ops.image.resize(first, shape[:2], interpolation="bilinear"))
     kernel, bias = step.kernel, 0 if step.bias is None else step.bias
@@ -279,7 +279,8 @@ def _activation(layer: Any, shape: tuple[int, ...]) -> dict[str, Any]:
         return {"clip": None if layer.max_value is None else float(layer.max_value)}
     activation = getattr(layer, "activation", keras.activations.linear)
     if activation not in ACTIVATIONS:
-        raise ValueError(f"{layer.name}: expected linear, relu, relu6 or softmax, got {activation}.")
+        name = getattr(activation, "__name__", activation)
+        raise ValueError(f"{layer.name}: expected linear, relu, relu6 or softmax, got {name}.")
     options = ACTIVATIONS[activation]
     if "softmax" in options and len(shape) != 1:
         raise ValueError(
