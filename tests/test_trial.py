@@ -332,6 +332,19 @@ def test_an_input_that_nothing_reads_forbids_no_cut():
     np.testing.assert_allclose(*parts(model, "a", [X, X[:, :2]]), rtol=1e-6)
 
 
+def test_no_cut_is_offered_where_a_layer_gives_another_shape_than_it_says():
+    class Lying(L.Layer):
+        def call(self, x):
+            return x[:, 1:]
+
+        def compute_output_shape(self, shape):
+            return shape
+
+    inputs = keras.Input((4, 3))
+    x = L.GlobalAveragePooling1D(name="mean")(L.Identity(name="b")(Lying(name="a")(inputs)))
+    assert tl.cut_points(keras.Model(inputs, L.Dense(1)(x))) == ["mean"]
+
+
 def regularised(name: str) -> keras.Model:
     keras.utils.set_random_seed(0)
     loss = {name: keras.regularizers.L2(0.5)}

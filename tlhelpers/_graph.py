@@ -72,7 +72,7 @@ def flat(model: keras.Model) -> Any:
     if not any(map(_opened, nodes(graph))):
         return graph
     inputs = [keras.Input(batch_shape=old.shape, dtype=old.dtype, name=old.name) for old in graph.inputs]
-    outputs = replay(graph, inputs, names=_names(graph))
+    outputs = replay(graph, inputs, names=long_names(graph))
     return keras.Model(formed(graph.input, inputs), formed(graph.output, outputs))
 
 
@@ -94,7 +94,7 @@ def _opened(node: Any) -> Any:
         return None
 
 
-def _names(graph: Any) -> dict[int, str]:
+def long_names(graph: Any) -> dict[int, str]:
     """What operations of a graph and of models nested in it go by, where a name occurs twice."""
     found: dict[str, dict[int, list[str]]] = {}
 

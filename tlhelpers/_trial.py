@@ -52,7 +52,7 @@ def check_predict(model: keras.Model) -> None:
 
 
 def by_rows(graph: Any, places: dict[str, Any]) -> dict[str, Any]:
-    """Those of the tensors that have a row for each example."""
+    """Those of the tensors that have a row for each example, and the shape that their layers say."""
     if not places:
         return {}
     taps = keras.Model(graph.input, list(places.values()))
@@ -60,7 +60,14 @@ def by_rows(graph: Any, places: dict[str, Any]) -> dict[str, Any]:
         x, outputs = _examples(taps)
     rows = len(_arrays(x)[0])
     pairs = zip(places.items(), _arrays(outputs), strict=True)
-    return {name: tensor for (name, tensor), output in pairs if output.shape[:1] == (rows,)}
+
+    def fits(tensor: Any, output: Array) -> bool:
+        said = (rows, *tensor.shape[1:])
+        return len(said) == output.ndim and all(
+            size in (None, got) for size, got in zip(said, output.shape, strict=True)
+        )
+
+    return {name: tensor for (name, tensor), output in pairs if fits(tensor, output)}
 
 
 def check_cut(model: keras.Model, prefix: keras.Model, suffix: keras.Model, at: str) -> None:

@@ -56,6 +56,9 @@ def _position(model: keras.Model, layers: list[keras.Layer], train_from: str | i
     named = [each for each in _graph.walk(model)[1:] if each.name == train_from and each not in layers]
     # A nested model begins where its first layer does.
     firsts = [leaves(each)[0] for each in named if isinstance(each, keras.Model) and leaves(each)]
+    with contextlib.suppress(TypeError):  # a model without a graph
+        long = _graph.long_names(_graph.functional(model))
+        firsts += [layer for layer in layers if long.get(id(layer)) == train_from]
     firsts += [layer for layer in layers if layer.name == train_from]
     places = sorted({layers.index(first) for first in firsts if first in layers})
     if not places:
@@ -85,9 +88,10 @@ def freeze(
     model
         The backbone (or any Keras model with ``layers``), changed in place.
     train_from
-        The first layer that trains, by its name, a nested model's name, or its index; all after it train,
-        too. Layers are counted as ``model.layers`` lists them, those of nested models in their place: where
-        a network has branches, that is one order of several. ``None`` freezes everything.
+        The first layer that trains, by its name (as in `tlhelpers.cut_points`), a nested model's name, or its
+        index; all after it train, too. Layers are counted as ``model.layers`` lists them, those of nested
+        models in their place: where a network has branches, that is one order of several. ``None`` freezes
+        everything.
     batch_norm
         What the BatchNorm layers among the trained ones do. ``"frozen"`` keeps their scale, offset and moving
         statistics (the safe choice, and the one to take for few examples); ``"train"`` lets all four move, as

@@ -2,7 +2,8 @@
 
 The executed notebooks stay as they are; Sphinx reads them with these parts added. Everything comes from the
 notebook (what it glued, and the times that the execution recorded), from ``machine.json``, which
-``build copy`` writes where the chapters are about to be executed, and from ``book/published.toml``.
+``build copy`` writes where the chapters are about to be executed, and from ``book/published.toml``. The table
+of families of networks has a page of its own.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from typing import Any
 
 import yaml
 from sphinx.application import Sphinx
+
+from tools.book import families
+from tools.checks.families import read as read_families
 
 Notebook = dict[str, Any]
 
@@ -190,6 +194,8 @@ def _on_source_read(app: Sphinx, page: str, text: list[str]) -> None:
     source = Path(app.srcdir)
     if page == TIMES_PAGE:
         text[0] += f"\n{times_table(source)}\n"
+    elif page == families.PAGE:
+        text[0] += families.as_page(read_families())
     elif app.env.doc2path(page).endswith(".ipynb"):
         notebook = json.loads(text[0])
         machine, published = _records(source)

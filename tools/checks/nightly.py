@@ -52,6 +52,11 @@ def inputs(_out: Path) -> bool:
     return _pytest("tests/test_inputs.py")
 
 
+def families(_out: Path) -> bool:
+    """Networks of each family, cut, trained, exported: no cell of the committed table becomes worse."""
+    return _run(sys.executable, "-m", "tools.checks.families")
+
+
 def oldest(_out: Path) -> bool:
     """Unit tests with the oldest version of each dependency that pyproject.toml allows."""
     return _unit_tests_with("--resolution", "lowest-direct")
@@ -117,7 +122,7 @@ def pages(out: Path) -> Path:
 
 
 PARTS: dict[str, Callable[[Path], bool]] = {
-    part.__name__: part for part in (links, axe, digits, graphs, inputs, oldest, newest, colab)
+    part.__name__: part for part in (links, axe, digits, graphs, inputs, families, oldest, newest, colab)
 }
 
 

@@ -1,0 +1,262 @@
+"""Networks of each family, tried with the library: ``python -m tools.checks.families [NAME ...]``.
+
+The smallest of each family of ``keras.applications``, and each backbone of keras-hub in a tiny size with a
+head of its own, all with random weights; ``families.toml`` says how small. A cell of the table says
+``works``, ``refuses: ...`` in the library's words, or ``FAILS: ...``: wrong numbers, or an error that is not
+promised. Fails where a cell says that, or is worse than in ``book/measured/families.csv``; ``--write``
+writes the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import os
+import re
+import sys
+import tempfile
+import tomllib
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tools import repository
+
+TABLE = repository.ROOT / "book" / "measured" / "families.csv"
+TRIED = ("split", "freeze", "once", "export", "explain")
+NEEDS = {"freeze": "suffix", "once": "whole"}
+LISTS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
+REFUSAL = re.compile(r"[\w./]+: (expected .+, got .+)")
+POOLS = {3: "GlobalAveragePooling1D", 4: "GlobalAveragePooling2D", 5: "GlobalAveragePooling3D"}
+
+
+class Wrong(Exception):
+    """What the library gives is not what it promises."""
+
+
+def families() -> list[tuple[str, str]]:
+    """What is tried: the library that a family is of, and its name there."""
+    import keras_hub
+
+    every = [each for each in vars(keras_hub.models).values() if inspect.isclass(each)]
+    hub = {each.__name__ for each in every if issubclass(each, keras_hub.models.Backbone)} - {"Backbone"}
+    return [("keras", name) for name in LISTS["applications"]] + [("keras-hub", name) for name in sorted(hub)]
+
+
+def backbone(name: str) -> Any:
+    """A tiny backbone of keras-hub."""
+    import keras_hub
+
+    def value(given: Any) -> Any:
+        if isinstance(given, str) and given.startswith("@"):
+            return backbone(given[1:])
+        return (
+            tuple(given)
+            if isinstance(given, list) and all(isinstance(each, int) for each in given)
+            else given
+        )
+
+    own = dict(LISTS["own"].get(name.removesuffix("Backbone"), {}))
+    kind = getattr(keras_hub.models, own.pop("class", name))
+    takes = inspect.signature(kind.__init__).parameters
+    given = {key: small for key, small in LISTS["small"].items() if key in takes} | own
+    return kind(**{key: value(each) for key, each in given.items() if each != "default"})
+
+
+def classifier(library: str, name: str) -> Any:
+    """The network, with random weights and three classes."""
+    import keras
+
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(0)
+    if library == "keras":
+        size = LISTS["applications"][name]
+        return getattr(keras.applications, name)(weights=None, input_shape=(size, size, 3), classes=3)
+
+    def again(old: Any) -> Any:
+        return keras.Input(batch_shape=old.shape, dtype=old.dtype, name=old.name)
+
+    body = backbone(name)
+    inputs = keras.tree.map_structure(again, body.input)
+    output = keras.tree.flatten(body(inputs))[0]
+    if len(output.shape) in POOLS:
+        output = getattr(keras.layers, POOLS[len(output.shape)])(name="pooled")(output)
+    tensors = keras.tree.flatten(inputs)
+    inputs = tensors[0] if len(tensors) == 1 else inputs
+    return keras.Model(inputs, keras.layers.Dense(3, "softmax", name="head")(output))
+
+
+def examples(model: Any) -> Any:
+    """Four examples: tokens, raw pixels where the network scales them, else normal numbers."""
+    import keras
+
+    rng = np.random.default_rng(0)
+    scales = any(isinstance(each, keras.layers.Rescaling) for each in model._flatten_layers())
+
+    def of(tensor: Any) -> Any:
+        shape = (4, *(each or 16 for each in tensor.shape[1:]))
+        if "mask" in tensor.name:
+            return np.ones(shape, tensor.dtype)
+        if "int" in tensor.dtype:
+            return rng.integers(0, 2 if "segment" in tensor.name else 16, shape, tensor.dtype)
+        return (rng.integers(0, 256, shape) if scales else rng.normal(size=shape)).astype("float32")
+
+    return keras.tree.map_structure(of, model.input)
+
+
+def same(given: Any, expected: Any, what: str, largest: float | None = None) -> None:
+    """Whether two arrays are the same but for rounding."""
+    largest = float(np.abs(expected).max(initial=0)) if largest is None else largest
+    if not (far := np.abs(given - expected).max(initial=0)) <= 1e-3 * largest:
+        raise Wrong(f"{what}, by {far:.2g} of {largest:.2g}")
+
+
+def row(library: str, name: str) -> dict[str, str]:
+    """Try one network: the number of its cut points, and how each use of it ends."""
+    import keras
+
+    import tlhelpers as tl
+    from tlhelpers import page
+
+    facts = {"library": library, "family": name}
+    try:
+        model = classifier(library, name)
+    except (TypeError, ValueError):  # families.toml has nothing for it
+        return facts | dict.fromkeys(("layers", "cuts", *TRIED), "not tried")
+    x, y = examples(model), np.arange(4) % 3
+    made: dict[str, Any] = {"cuts": []}
+    start = [(variable, np.array(variable)) for variable in model.variables]  # seeds, too
+    weights = model.get_weights()
+
+    def at() -> Any:
+        return made["cuts"][len(made["cuts"]) // 2] if made["cuts"] else model.layers[-2].name
+
+    def train(network: Any, inputs: Any) -> list[Any]:
+        for variable, value in start:
+            variable.assign(value)
+        # To trace hundreds of layers for one step would take most of the time.
+        network.compile(keras.optimizers.SGD(0.01), "sparse_categorical_crossentropy", run_eagerly=True)
+        network.fit(inputs, y, epochs=1, verbose=0)
+        return [now - before for now, before in zip(model.get_weights(), weights, strict=True)]
+
+    def cuts() -> None:
+        made["cuts"] = tl.cut_points(model)
+
+    def split() -> None:
+        prefix, suffix = tl.split(model, at=at())
+        parts, whole = suffix(prefix(x, training=False), training=False), model(x, training=False)
+        same(np.array(parts), np.array(whole), "suffix(prefix(x)) is not model(x)")
+        made.update(prefix=prefix, suffix=suffix)
+
+    def freeze() -> None:
+        tl.freeze(model, train_from=made["suffix"].layers[1].name)
+        with tl.unchanged(model):
+            made["whole"] = train(model, x)
+        if not any(map(np.any, made["whole"])):
+            raise Wrong("nothing was trained")
+
+    def once() -> None:
+        features = tl.precompute(made["prefix"], x)
+        same(features, made["prefix"].predict(x, verbose=0), "features are not what the prefix predicts")
+        parts, whole = train(made["suffix"], features), made["whole"]
+        largest = max(float(np.abs(step).max(initial=0)) for step in whole)
+        for part, step in zip(parts, whole, strict=True):
+            same(part, step, "the suffix trains otherwise than the model", largest)
+
+    def export() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            page.web.export(model, folder)
+
+    def explain() -> None:
+        shapes = {
+            each.name: each.output.shape for each in model._flatten_layers() if each.name in made["cuts"]
+        }
+        maps = [place for place in made["cuts"] if len(shapes.get(place, ())) == 4]
+        found = tl.explain.grad_cam(model, x, at=maps[-1] if maps else at())
+        if found.shape != x.shape[:3] or not 0 <= found.min() <= found.max() <= 1:
+            raise Wrong(f"expected shares of shape {x.shape[:3]}, got {found.shape}")
+
+    ends = {}
+    for attempt in (cuts, split, freeze, once, export, explain):
+        column = attempt.__name__
+        ends[column] = end(attempt) if NEEDS.get(column, "cuts") in made else "not tried"
+    if ends["cuts"] == "works":
+        ends["cuts"] = str(len(made["cuts"]))
+    return facts | {"layers": str(len(model._flatten_layers()) - 1)} | ends
+
+
+def end(attempt: Callable[[], None]) -> str:
+    """How it ends, in a word or two."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            attempt()
+    except Wrong as error:
+        return f"FAILS: {error}"
+    except Exception as error:
+        said = " ".join(str(error).split())
+        refusal = REFUSAL.match(said)
+        if refusal and isinstance(error, (LookupError, TypeError, ValueError)):
+            return f"refuses: {refusal[1].partition('. ')[0].rstrip('.')}"
+        return f"FAILS: {type(error).__name__}: {said[:200]}"
+    return "works"
+
+
+def worse(found: pd.DataFrame, before: pd.DataFrame) -> list[str]:
+    """What fails, and what is less than before."""
+    then = before.set_index("family")
+    lines = [f"{name}: not found, but in the table" for name in then.index.difference(found.family)]
+    for new in found.to_dict("records"):
+        old = then.loc[new["family"]] if new["family"] in then.index else dict.fromkeys(new, "not tried")
+        for column in ("cuts", *TRIED):
+            was, now = str(old[column]), str(new[column])
+            fewer = was.isdigit() and (not now.isdigit() or int(now) < int(was))
+            if now.startswith("FAILS") or fewer or (was == "works" != now):
+                lines.append(f"{new['family']}, {column}: {now}; in the table: {was}")
+    return lines
+
+
+def read() -> pd.DataFrame:
+    """The table in the repository."""
+    return pd.read_csv(TABLE, dtype=str, keep_default_na=False)
+
+
+def main() -> int:
+    """Run it; see the module's docstring."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("names", nargs="*", help="some of the families (default: all)")
+    parser.add_argument("--write", action="store_true", help=f"write {TABLE.relative_to(repository.ROOT)}")
+    arguments = parser.parse_args()
+    import keras
+    import keras_hub
+
+    from tlhelpers import page
+
+    chosen = [each for each in families() if not arguments.names or each[1] in arguments.names]
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="families-") as scratch:
+        os.environ |= {"TLHELPERS_CACHE": scratch, "TQDM_DISABLE": "1"}
+        # A few in a process, so that memory comes back.
+        for few in (chosen[start : start + 8] for start in range(0, len(chosen), 8)):
+            with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+                for each in pool.map(row, *zip(*few, strict=True)):
+                    print(*each.values(), sep=" | ", flush=True)
+                    rows.append(each)
+    versions = {"keras": keras.version(), "keras_hub": keras_hub.__version__}
+    found = pd.DataFrame(rows).assign(**versions, **page.stamp())
+    if arguments.write:
+        found.to_csv(TABLE, index=False)
+    before = read()
+    lines = worse(found, before[before.family.isin(found.family)] if arguments.names else before)
+    print(*lines, sep="\n")
+    return int(bool(lines))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
