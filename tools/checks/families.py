@@ -210,7 +210,7 @@ def end(attempt: Callable[[], None]) -> str:
 def worse(found: pd.DataFrame, before: pd.DataFrame) -> list[str]:
     """What fails, and what is less than before."""
     then = before.set_index("family")
-    lines = [f"{name}: not found, but in the table" for name in then.index.difference(found.family)]
+    lines = [f"{name}: not found, but in the table" for name in sorted(set(then.index) - set(found.family))]
     for new in found.to_dict("records"):
         old = then.loc[new["family"]] if new["family"] in then.index else dict.fromkeys(new, "not tried")
         for column in ("cuts", *TRIED):
