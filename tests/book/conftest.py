@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tools import repository, setup_cell
-from tools.book import build, links, runs
+from tools.book import build, families, links, runs
 
 ADDRESS = "https://github.com/someone/a-book"
 MACHINE = {"machine": "2 cores, Some Processor", "system": "Linux x86_64", "gpus": 0, "commit": "0123456789"}
@@ -92,6 +92,7 @@ def small_book(tmp_path_factory: pytest.TempPathFactory) -> Path:
         f"{links.GLOSSARY}.md": GLOSSARY,
         f"{runs.TIMES_PAGE}.md": "# Times\n",
         "book/reference/library.md": LIBRARY,
+        f"{families.PAGE}.md": "# Networks\n",
     }
     listed = [{"file": name.rpartition(".")[0]} for name in list(pages)[1:]]
     toc = {"format": "jb-book", "root": "book/index", "parts": [{"caption": "Part", "chapters": listed}]}

@@ -18,7 +18,7 @@ import pytest
 from bs4 import BeautifulSoup
 
 from tools import repository
-from tools.book import build, runs, scripts
+from tools.book import build, families, runs, scripts
 from tools.checks import nightly
 
 ADDRESS = "https://github.com/someone/a-book"
@@ -46,10 +46,11 @@ def test_glue_writes_what_the_run_is_read_from(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_source_read_hands_over_a_notebook_s_json(chapter_page: BeautifulSoup, read: Any) -> None:
-    # `runs` adds the line under the title and the card at the end, and fills the page of times.
+    # `runs` adds the line under the title and the card at the end, and fills the pages of times and networks.
     assert "ran in 3.0 minutes on a CPU (2 cores, Some Processor)" in chapter_page.get_text()
     assert "mnist, a_backbone" in chapter_page.select_one(".run-card").get_text()
     assert re.search(r"Train the head.*180.*2026-01-01", read(runs.TIMES_PAGE), re.DOTALL)
+    assert re.search(r"MobileNetV2.*74.*What the letters say", read(families.PAGE), re.DOTALL)
 
 
 def test_myst_nb_takes_text_caption_and_class_from_the_cell(chapter_page: BeautifulSoup) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import string
 
 import pandas as pd
@@ -18,7 +19,7 @@ def as_page(table: pd.DataFrame) -> str:
     def shown(cell: str) -> str:
         if not cell.startswith("refuses: "):
             return {"works": "yes", "not tried": ""}.get(cell, cell)
-        words = cell.removeprefix("refuses: ").partition(", got ")[0]
+        words = re.split(r", got |, [\d.]", cell.removeprefix("refuses: "))[0]
         return letters.setdefault(words, string.ascii_letters[len(letters)])
 
     lines = []
