@@ -49,13 +49,13 @@ def families() -> list[tuple[str, str]]:
     return [("keras", name) for name in LISTS["applications"]] + [("keras-hub", name) for name in sorted(hub)]
 
 
-def backbone(name: str) -> Any:
+def tiny(name: str) -> Any:
     """A tiny backbone of keras-hub."""
     import keras_hub
 
     def value(given: Any) -> Any:
         if isinstance(given, str) and given.startswith("@"):
-            return backbone(given[1:])
+            return tiny(given[1:])
         return (
             tuple(given)
             if isinstance(given, list) and all(isinstance(each, int) for each in given)
@@ -82,7 +82,7 @@ def classifier(library: str, name: str) -> Any:
     def again(old: Any) -> Any:
         return keras.Input(batch_shape=old.shape, dtype=old.dtype, name=old.name)
 
-    body = backbone(name)
+    body = tiny(name)
     inputs = keras.tree.map_structure(again, body.input)
     output = keras.tree.flatten(body(inputs))[0]
     if len(output.shape) in POOLS:
@@ -96,8 +96,10 @@ def examples(model: Any) -> Any:
     """Four examples: tokens, raw pixels where the network scales them, else normal numbers."""
     import keras
 
+    from tlhelpers._graph import walk
+
     rng = np.random.default_rng(0)
-    scales = any(isinstance(each, keras.layers.Rescaling) for each in model._flatten_layers())
+    scales = any(isinstance(each, keras.layers.Rescaling) for each in walk(model))
 
     def of(tensor: Any) -> Any:
         shape = (4, *(each or 16 for each in tensor.shape[1:]))
@@ -123,6 +125,7 @@ def row(library: str, name: str) -> dict[str, str]:
 
     import tlhelpers as tl
     from tlhelpers import page
+    from tlhelpers._graph import walk
 
     facts = {"library": library, "family": name}
     try:
@@ -175,7 +178,7 @@ def row(library: str, name: str) -> dict[str, str]:
 
     def explain() -> None:
         # A layer inside another layer has no output of its own.
-        outputs = {each.name: getattr(each, "output", None) for each in model._flatten_layers()}
+        outputs = {each.name: getattr(each, "output", None) for each in walk(model)}
         maps = [place for place in made["cuts"] if len(getattr(outputs.get(place), "shape", ())) == 4]
         found = tl.explain.grad_cam(model, x, at=maps[-1] if maps else at())
         if found.shape != x.shape[:3] or not 0 <= found.min() <= found.max() <= 1:
@@ -187,7 +190,7 @@ def row(library: str, name: str) -> dict[str, str]:
         ends[column] = end(attempt) if NEEDS.get(column, "cuts") in made else "not tried"
     if ends["cuts"] == "works":
         ends["cuts"] = str(len(made["cuts"]))
-    return facts | {"layers": str(len(model._flatten_layers()) - 1)} | ends
+    return facts | {"layers": str(len(walk(model)) - 1)} | ends
 
 
 def end(attempt: Callable[[], None]) -> str:
