@@ -575,6 +575,10 @@ def test_a_folder_of_photos(tmp_path):
     damaged.write_bytes(damaged.read_bytes()[:60])
     with pytest.raises(ValueError, match=r"images that TensorFlow can read.* at [^,]*00007.png\. Mend"):
         tl.precompute(of_photos(), tmp_path / "photos")
+    damaged.rename(damaged.with_suffix(".webp"))
+    (tmp_path / "photos" / ".hidden").mkdir()
+    with pytest.warns(UserWarning, match=r"got 1 other files, which are left out, '.*00007.webp' first"):
+        assert len(tl.precompute(of_photos(), tmp_path / "photos")[1]) == 11
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="expected a folder of images, got an error: No images found"):
         tl.precompute(of_photos(), tmp_path / "empty")

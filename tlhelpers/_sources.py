@@ -1,6 +1,7 @@
 """Examples from whatever Keras' ``predict`` takes, in batches of one size, each once and in order."""
 
 import os
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -190,7 +191,8 @@ def _folder(folder: Path, graph: Any, batch_size: int) -> Source:
         raise ValueError(
             f"source: expected a folder of images, got {str(folder)!r}, which is none. {_FOLDERS}"
         )
-    classes = any(each.is_dir() for each in folder.iterdir())
+    seen = [each for each in folder.rglob("*") if not _hidden(each.relative_to(folder))]
+    classes = any(each.is_dir() for each in seen)
     try:
         images = keras.utils.image_dataset_from_directory(
             folder,
@@ -205,6 +207,12 @@ def _folder(folder: Path, graph: Any, batch_size: int) -> Source:
     except ValueError as error:  # no image in it
         raise ValueError(f"source: expected a folder of images, got an error: {error} {_FOLDERS}") from error
     paths = list(images.file_paths)
+    if left := sorted({each for each in seen if each.is_file()} - {Path(path) for path in paths}):
+        warnings.warn(
+            f"source: expected images that Keras reads, got {len(left)} other files, which are left out, "
+            f"{str(left[0])!r} first. {_FOLDERS}",
+            stacklevel=4,
+        )
 
     def items() -> Iterator[Item]:
         at, given = 0, iter(images)
@@ -223,6 +231,10 @@ def _folder(folder: Path, graph: Any, batch_size: int) -> Source:
             at += batch_size
 
     return Source(len(paths), items())
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _readable(path: str) -> bool:

@@ -85,7 +85,8 @@ def precompute(
         dictionary of them; a ``tf.data.Dataset``, ``keras.utils.PyDataset``, data loader or generator of
         batches, with labels and weights or without. Or the name of a folder of images, which
         ``keras.utils.image_dataset_from_directory`` reads in the order of their names, resized to what the
-        prefix takes; folders in it are classes. A source is read once: a shuffled one keeps its labels.
+        prefix takes; folders in it are classes. A source is read once: a shuffled one keeps its labels, and
+        gets a file for each order.
     at
         Cut points (`cut_points(prefix)`) or the last layer: the activations at each of them, from one pass.
     part
@@ -113,6 +114,11 @@ def precompute(
         range that its first Rescaling can't be for; or if an activation is not finite in `dtype`.
     tlhelpers.cache.CacheError
         If the cache folder can't be written or the disk is full; nothing half-written stays.
+
+    Warns
+    -----
+    UserWarning
+        If a folder holds files that Keras does not read as images; they are left out.
 
     Notes
     -----
@@ -251,6 +257,11 @@ def _stores(
     ]
     made = keras.tree.flatten(network.compute_output_spec(formed(whole.input, specs)))
     shapes = [tuple(each.shape[1:]) for each in made]
+    if any(None in shape for shape in shapes):
+        raise ValueError(
+            f"prefix: expected activations of one size, got {shapes}. Give the layer that leaves it open an "
+            "output_shape, or cut before it."
+        )
     most = batch_size * max(int(np.prod(shape)) for shape in shapes) * np.dtype(dtype).itemsize
     rows = batch_size * max(1, min(PART_IMAGES // batch_size, PART_BYTES // most))
     folder = cache.cache_folder() / "features"
