@@ -508,6 +508,17 @@ def test_several_inputs_and_outputs(monkeypatch):
     np.testing.assert_allclose(found["sum"], want, atol=1e-6)
 
 
+def test_sizes_that_the_network_leaves_open_follow_the_images():
+    inputs = keras.Input((None, None, 2))
+    model = keras.Model(inputs, L.Conv2D(3, 3, trainable=False)(inputs))
+    for size in (8, 6):
+        images = some_images()[:, :size, :size]
+        np.testing.assert_allclose(tl.precompute(model, images), model.predict(images, verbose=0), atol=1e-6)
+    vague = L.Lambda(lambda x: x, output_shape=lambda shape: (shape[0], None, None, 2))
+    with pytest.raises(ValueError, match="expected activations of one size, got"):
+        tl.precompute(keras.Model(inputs, vague(inputs)), some_images())
+
+
 def endless(kind):
     import tensorflow as tf
 

@@ -251,17 +251,7 @@ def _stores(
             cache.content_key(name, numbers) if new else name
             for name, numbers, new in zip(names, seen, unsure, strict=True)
         ]
-    specs = [
-        keras.KerasTensor((batch_size, *array.shape[1:]), dtype=tensor.dtype)
-        for array, tensor in zip(keras.tree.flatten(given), whole.inputs, strict=True)
-    ]
-    made = keras.tree.flatten(network.compute_output_spec(formed(whole.input, specs)))
-    shapes = [tuple(each.shape[1:]) for each in made]
-    if any(None in shape for shape in shapes):
-        raise ValueError(
-            f"prefix: expected activations of one size, got {shapes}. Give the layer that leaves it open an "
-            "output_shape, or cut before it."
-        )
+    shapes = _shapes(network, whole, given)
     most = batch_size * max(int(np.prod(shape)) for shape in shapes) * np.dtype(dtype).itemsize
     rows = batch_size * max(1, min(PART_IMAGES // batch_size, PART_BYTES // most))
     folder = cache.cache_folder() / "features"
@@ -269,6 +259,24 @@ def _stores(
         _parts.Store(folder / name, shape, dtype, rows=rows, batch=batch_size)
         for name, shape in zip(names, shapes, strict=True)
     ]
+
+
+def _shapes(network: keras.Model, whole: Any, given: Any) -> list[tuple[int, ...]]:
+    """Of an example's activations at each output; those that the network leaves open follow its inputs."""
+    made = whole.outputs
+    if any(None in tensor.shape[1:] for tensor in made):
+        specs = [
+            keras.KerasTensor((1, *array.shape[1:]), dtype=tensor.dtype)
+            for array, tensor in zip(keras.tree.flatten(given), whole.inputs, strict=True)
+        ]
+        made = keras.tree.flatten(network.compute_output_spec(formed(whole.input, specs)))
+    shapes = [tuple(tensor.shape[1:]) for tensor in made]
+    if any(None in shape for shape in shapes):
+        raise ValueError(
+            f"prefix: expected activations of one size, got {shapes}. Give the layer that leaves it open an "
+            "output_shape, or cut before it."
+        )
+    return shapes
 
 
 def _fill(
