@@ -34,7 +34,7 @@ def as_page(table: pd.DataFrame) -> str:
             lines.append(f"| {' | '.join([each['family'].removesuffix('Backbone'), cuts, *ends])} |")
         lines.append(":::")
     left = sorted(table.family[table.cuts == "not tried"].str.removesuffix("Backbone"))
-    lines += ["", f"Not tried: {', '.join(left)}; they are made of several large parts.", ""]
+    lines += ["", f"Not tried, for want of a tiny configuration: {', '.join(left)}.", ""]
     lines += [
         "## What the letters say",
         "",
