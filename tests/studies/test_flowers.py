@@ -41,7 +41,7 @@ def test_the_table_is_the_grid_and_from_scratch_is_not_measured_again():
     table = page.measured("applications").query("domain == 'flowers'")
     rows = table[list(flowers.STUDY.keys)].itertuples(index=False, name=None)
     assert {*rows} == {*flowers.STUDY.grid(FULL)}
-    assert {*table.query(flowers.STUDY.where).method} == {*flowers.TRANSFER}
+    assert {*table.query(flowers.STUDY.where).method} == {*flowers.TRANSFER, "random weights"}
 
 
 def test_the_stand_in_has_both_photos_in_each_part():
@@ -103,6 +103,22 @@ def test_layer_and_penalty_are_chosen_on_validation(small, monkeypatch):
     assert found["choice"] == f"{flowers.CUTS[1]}, penalty 0.01"
     assert (found["validation"], found["value"]) == (1.0, pytest.approx(0.2))
     assert list(found) == ROW
+
+
+def test_random_weights_are_read_like_frozen_ones_and_follow_the_seed(small, monkeypatch):
+    asked = []
+
+    def extractor(*_, **options):
+        asked.append(options)
+        return SimpleNamespace(
+            predict=lambda images, verbose: [np.eye(5)[images[:, 0, 0, 0] // 50]] * len(flowers.CUTS)
+        )
+
+    monkeypatch.setattr(flowers, "_extractor", extractor)
+    for method in ("frozen", "random weights"):
+        assert flowers.measure(method, 40, seed=2)["value"] == 1.0
+    frozen, random = asked
+    assert random == frozen | {"weights": "random", "seed": 2}
 
 
 def test_fine_tuning_does_as_the_advice_and_the_ladder_say(small, monkeypatch):

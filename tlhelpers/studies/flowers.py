@@ -36,9 +36,9 @@ __all__ = [
 
 TRANSFER = ("frozen", "fine-tuned")
 """These need what the backbone has learned."""
-METHODS = (*TRANSFER, "from scratch")
-"""A linear classifier on the frozen backbone; the last blocks trained, as deep as the ladder advises; a small
-convolutional network from random weights."""
+METHODS = (*TRANSFER, "random weights", "from scratch")
+"""A linear classifier on the frozen backbone; the last blocks trained, as deep as the ladder advises; the first
+with random weights; a small convolutional network trained from random weights."""
 SIZES = (50, 150, 350, 650)
 """Numbers of labelled photos: from ten of each kind to all that there are for training."""
 IMAGE_SIZE = {"full": 96, "pocket": 32}
@@ -141,6 +141,8 @@ def measure(method: str, labels: int, *, seed: int, edition: Edition | None = No
     began = time.process_time()
     if method == "frozen":
         found = _frozen(edition, data, few)
+    elif method == "random weights":
+        found = _frozen(edition, data, few, weights="random", seed=seed)
     elif method == "fine-tuned":
         found = _fine_tuned(edition, data, few, seed)
     else:
@@ -155,9 +157,9 @@ def measure(method: str, labels: int, *, seed: int, edition: Edition | None = No
     }
 
 
-def _frozen(edition: Edition, data: datasets.Dataset, few: datasets.Split) -> Found:
+def _frozen(edition: Edition, data: datasets.Dataset, few: datasets.Split, **weights: Any) -> Found:
     shape, size = few.images.shape[1:], IMAGE_SIZE[edition.name]
-    see = _extractor(edition.backbone, shape, cuts=CUTS, image_size=size, pool=True)
+    see = _extractor(edition.backbone, shape, cuts=CUTS, image_size=size, pool=True, **weights)
     x, validation, test = (
         dict(zip(CUTS, see.predict(part.images, verbose=0), strict=True))
         for part in (few, data.validation, data.test)
