@@ -75,8 +75,8 @@ def results(
         ours = beyond[(beyond.edition == edition) & (beyond.study == "ours")].sort_values("seed")
         # A gap is the distance to the value that the page says this one differs from; the pocket edition
         # claims nothing against the article, or for fine-tuning. What lagging averages give is chance,
-        # so no value is published for it: the chapters assert what they say of it instead. Nor for the loss on
-        # test, whose seeds lie too far apart: a tolerance that lets them pass would guard nothing.
+        # so no value is published for it: the chapters assert what they say of it instead. Nor is one for the
+        # loss on test, whose seeds lie too far apart: a tolerance that lets them pass would guard nothing.
         gain = over_article = ours_over = None
         if edition == "full":
             rival = page.ARTICLE_TEST["accuracy"]

@@ -37,8 +37,8 @@ __all__ = [
 TRANSFER = ("frozen", "fine-tuned")
 """These need what the backbone has learned."""
 METHODS = (*TRANSFER, "random weights", "from scratch")
-"""A linear classifier on the frozen backbone; the last blocks trained, as deep as the ladder advises; the first
-with random weights; a small convolutional network trained from random weights."""
+"""A linear classifier on the frozen backbone; the last blocks trained, as deep as the ladder advises; the
+first one on a backbone of random weights; a small convolutional network trained from random weights."""
 SIZES = (50, 150, 350, 650)
 """Numbers of labelled photos: from ten of each kind to all that there are for training."""
 IMAGE_SIZE = {"full": 96, "pocket": 32}
