@@ -8,7 +8,6 @@ import functools
 import itertools
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import keras
@@ -28,7 +27,7 @@ from tlhelpers.prefix import split
 from . import recipes
 from .skeleton import SEEDS, Chosen, Study, best, draw, fit_few, forget, in_words, search, search_probes
 
-__all__ = ["METHODS", "RATES", "SIZES", "STUDY", "TRANSFER", "CatchUp", "catches_up", "gains", "point"]
+__all__ = ["METHODS", "RATES", "SIZES", "STUDY", "TRANSFER", "catches_up", "gains", "point"]
 
 Array = npt.NDArray[Any]
 TRANSFER = ("frozen", "fine-tuned")
@@ -53,6 +52,15 @@ RATES = {
 
 TUNED_AT = {"full": (100, 3_000), "pocket": (100, 900)}
 """Numbers of labels at which rates were compared, with seed 0. The first decides for numbers below `MANY`."""
+
+MORE_SEEDS = {
+    "full": [
+        *itertools.product((*TRANSFER, "convnet from scratch", "raw pixels"), (300, 3_000), (3, 4)),
+    ],
+    "pocket": [],
+}
+"""Rows with further seeds, where three leave open whether scratch catches up. The network from scratch, the
+dearest method and not the best, stays with three."""
 
 MANY = 900
 """From so many labels on the batches are larger, and the second of `TUNED_AT` decides."""
@@ -217,14 +225,18 @@ def _network(edition: Edition, method: str) -> tuple[keras.Model, keras.Model]:
     return prefix, suffix
 
 
-def gains(rows: pd.DataFrame, *, transfer: Collection[str] = TRANSFER) -> pd.DataFrame:
+def gains(
+    rows: pd.DataFrame, *, transfer: Collection[str] = TRANSFER, examples: int | None = None
+) -> pd.DataFrame:
     """What transfer gives at each number of labels: the best transfer method against the best other one.
 
     `rows` has the columns ``method``, ``labels``, ``seed``, ``validation_accuracy`` and ``test_accuracy`` (or
     any other score of which more is better); `transfer` names the methods that transfer. Which is best of
-    either kind, *validation* decides. On test they are compared seed by seed, since with the same seed both
-    learn from the same examples; ``low`` to ``high`` is Student's 95% interval over the seeds. A number of
-    labels that lacks a row is left out; ValueError if none is left.
+    either kind, *validation* decides, over the seeds that all methods have. On test they are compared seed by
+    seed, since with the same seed both learn from the same examples; ``low`` to ``high`` is Student's 95%
+    interval over the ``seeds`` that the two share. Where the scores are shares of so many test `examples`,
+    it also allows for other test examples, by the most that two methods with so many mistakes can differ. A
+    number of labels without a row of each method, or with one seed, is left out; ValueError if none is left.
     """
     methods = rows.method.unique()
     kinds = [[method for method in methods if (method in transfer) == kind] for kind in (True, False)]
@@ -235,22 +247,26 @@ def gains(rows: pd.DataFrame, *, transfer: Collection[str] = TRANSFER) -> pd.Dat
             there.pivot(index="seed", columns="method", values=f"{part}_accuracy").reindex(columns=methods)
             for part in ("validation", "test")
         )
-        if len(test) < 2 or test.isna().any(axis=None) or not all(kinds):
+        if len(validation.dropna()) < 2 or not all(kinds):
             continue
-        ours, other = (validation[kind].mean().idxmax() for kind in kinds)
-        differences = test[ours] - test[other]
+        ours, other = (validation.dropna()[kind].mean().idxmax() for kind in kinds)
+        pairs = test[[ours, other]].dropna()
+        differences = pairs[ours] - pairs[other]
         gain = differences.mean()
-        half = stats.t.ppf(0.975, len(test) - 1) * differences.std(ddof=1) / np.sqrt(len(test))
+        half = stats.t.ppf(0.975, len(pairs) - 1) * differences.std(ddof=1) / np.sqrt(len(pairs))
+        if examples:  # they differ at most on the examples that one of the two gets wrong
+            half = np.hypot(half, 1.96 * np.sqrt((2 - pairs.mean().sum()) / examples))
         found.append(
             {
                 "labels": labels,
                 "transfer": ours,
                 "scratch": other,
-                "transfer_accuracy": test[ours].mean(),
-                "scratch_accuracy": test[other].mean(),
+                "transfer_accuracy": pairs[ours].mean(),
+                "scratch_accuracy": pairs[other].mean(),
                 "gain": gain,
                 "low": gain - half,
                 "high": gain + half,
+                "seeds": len(pairs),
             }
         )
     if not found:
@@ -261,28 +277,15 @@ def gains(rows: pd.DataFrame, *, transfer: Collection[str] = TRANSFER) -> pd.Dat
     return pd.DataFrame(found)
 
 
-@dataclass(frozen=True)
-class CatchUp:
-    """From how many labels on learning from scratch is as good as transfer; None if it never is.
+def catches_up(gained: pd.DataFrame, *, margin: float = 0.01) -> int | None:
+    """From how many labels on learning from scratch is as good as transfer, to within a margin.
 
-    ``level`` is the least number of labels from which on, at every larger number measured too, the interval
-    of the gain reaches zero: the best method from scratch can't be told from the best transfer method, or is
-    better. ``ahead`` is the least one from which on its mean accuracy is the higher one.
+    The least number of labels, in a table that `gains` made, from which on the whole interval of the gain
+    lies below `margin`, at every larger number measured too. None if there is no such number. That an
+    interval reaches zero is not enough: a wide one always does.
     """
-
-    level: int | None
-    ahead: int | None
-
-
-def catches_up(gained: pd.DataFrame) -> CatchUp:
-    """Find in a table that `gains` made from how many labels on scratch catches up with transfer."""
-    return CatchUp(_from_where(gained, gained.low <= 0), _from_where(gained, gained.gain <= 0))
-
-
-def _from_where(table: pd.DataFrame, holds: "pd.Series[bool]") -> int | None:
-    """The least number of labels from which on something holds without exception."""
-    always = holds[::-1].cummin()[::-1]
-    return int(table.labels[always].iloc[0]) if always.any() else None
+    always = (gained.high < margin)[::-1].cummin()[::-1]
+    return int(gained.labels[always].iloc[0]) if always.any() else None
 
 
 @functools.cache
@@ -314,7 +317,10 @@ def _again(edition: Edition, row: "pd.Series[Any]") -> tuple[float, int]:
 STUDY = Study(
     table="curve",
     keys=("method", "labels", "seed"),
-    grid=lambda edition: itertools.product(METHODS[edition.name], SIZES[edition.name], SEEDS),
+    grid=lambda edition: [
+        *itertools.product(METHODS[edition.name], SIZES[edition.name], SEEDS),
+        *MORE_SEEDS[edition.name],
+    ],
     row=_row,
     again=_again,
     like=("method", "labels"),
