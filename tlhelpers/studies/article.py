@@ -1,10 +1,12 @@
 """The article's recipe with several seeds, and three readings of "the last few layers"; what is published.
 
 The chapter "Fine-tune the top" shows the table. Values and tolerances in ``book/published.toml`` are written
-from it and from the table "beyond"; the chapters of the MNIST part check their numbers against them.
+from it and from the table "beyond"; the chapters of the MNIST part check their numbers against them. The table
+"progress_bar" holds what the article's progress bar would have shown of such runs.
 """
 
 import time
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from tlhelpers.page.editions import Edition
 from . import recipes
 from .skeleton import SEEDS, Study
 
-__all__ = ["CHOICES", "EXAMPLES", "STUDY", "results", "write_published"]
+__all__ = ["BAR", "CHOICES", "EXAMPLES", "STUDY", "ProgressBarMean", "results", "write_published"]
 
 CHOICES = (recipes.TRAIN_FROM, 134, 151)
 """First layer that trains: from block 11 on (a tutorial's choice), the last twenty, the last three."""
@@ -55,6 +57,78 @@ def _scores(model: keras.Model, digits: tl.datasets.Split) -> tuple[float, float
 
 
 STUDY = Study(table="fine_tuning", keys=("train_from", "seed"), grid=_grid, row=_row)
+
+
+# -- what the progress bar showed -----------------------------------------------------------------
+
+
+class ProgressBarMean(keras.callbacks.Callback):  # type: ignore[misc]
+    """What the progress bar of Keras 3.0 to 3.10 showed at an epoch's end: a mean of running means.
+
+    After each execution Keras hands on the means since the epoch's start, which the bar averaged once more:
+    each counts as many times as the execution has steps, and the epoch's end once again. `rows` holds a
+    dictionary for each epoch, ``bar_`` before each name. Keras issues 20212, 20788 and 21301. Explained in
+    the chapter "Train the head".
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[dict[str, float]] = []
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Start anew."""
+        self._steps, self._sums = 0, Counter[str]()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Add the running means, once for each step since the last time."""
+        for name, value in logs.items():
+            self._sums[name] += value * (batch + 1 - self._steps)
+        self._steps = batch + 1
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Keep what the bar would show now."""
+        self.rows.append(
+            {f"bar_{name}": (s + logs[name]) / (self._steps + 1) for name, s in self._sums.items()}
+        )
+
+
+def _bar_grid(edition: Edition) -> list[tuple[str, float, int]]:
+    # Fine-tuning takes minutes in the full edition.
+    few = range(5) if edition.name == "pocket" else SEEDS[:1]
+    return [("head", 0.001, seed) for seed in range(5)] + [("fine-tuning", 0.00001, seed) for seed in few]
+
+
+def _bar_row(edition: Edition, phase: str, rate: float, seed: int) -> pd.DataFrame:
+    """One phase, one step an execution: each epoch by `history` and by the bar, and the end on test."""
+    if phase == "head":
+        model, at, first = recipes.article_model(edition, seed=seed), "pool", 1
+    else:
+        model, first = recipes.article_head(edition, seed=seed).model, recipes.HEAD_EPOCHS + 1
+        backbone = model.get_layer("backbone")
+        tl.freeze(backbone, train_from=recipes.TRAIN_FROM, batch_norm="train")
+        at = recipes.last_cut_before(model, backbone.layers[recipes.TRAIN_FROM].name)
+    data, bar = tl.load_dataset(edition.dataset), ProgressBarMean()
+    prefix, suffix = tl.split(model, at=at)
+    train, validation = (tl.precompute(prefix, part.images) for part in (data.train, data.validation))
+    recipes.compile_as_article(suffix)
+    suffix.optimizer.learning_rate, suffix.steps_per_execution = rate, 1
+    keras.utils.set_random_seed(seed)
+    history = suffix.fit(
+        train,
+        data.train.labels,
+        validation_data=(validation, data.validation.labels),
+        batch_size=recipes.BATCH_SIZE,
+        epochs=recipes.HEAD_EPOCHS if phase == "head" else recipes.FINE_TUNE_EPOCHS,
+        verbose=0,
+        callbacks=[bar],
+    )
+    # The table has a column for the phase already: a row's key.
+    rows = tl.history_table(history, phase=phase, first_epoch=first).drop(columns="phase")
+    test_accuracy, _ = _scores(model, data.test)
+    return rows.join(pd.DataFrame(bar.rows)).assign(test_accuracy=test_accuracy)
+
+
+BAR = Study(table="progress_bar", keys=("phase", "rate", "seed"), grid=_bar_grid, row=_bar_row)
 
 
 # -- what is published ----------------------------------------------------------------------------
