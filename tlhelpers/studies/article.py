@@ -1,8 +1,8 @@
 """The article's recipe with several seeds, and three readings of "the last few layers"; what is published.
 
 The chapter "Fine-tune the top" shows the table. Values and tolerances in ``book/published.toml`` are written
-from it and from the table "beyond"; the chapters of the MNIST part check their numbers against them. The table
-"progress_bar" holds what the article's progress bar would have shown of such runs.
+from it and from the table "beyond"; the chapters of the MNIST part check their numbers against them. What the
+article's progress bar would have shown of such runs is in the table "progress_bar".
 """
 
 import time
@@ -87,9 +87,8 @@ class ProgressBarMean(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Keep what the bar would show now."""
-        self.rows.append(
-            {f"bar_{name}": (s + logs[name]) / (self._steps + 1) for name, s in self._sums.items()}
-        )
+        sums, n = self._sums.items(), self._steps + 1
+        self.rows.append({f"bar_{name}": (total + logs[name]) / n for name, total in sums})
 
 
 def _bar_grid(edition: Edition) -> list[tuple[str, float, int]]:
