@@ -45,12 +45,13 @@ def assert_same(one, other):
 
 
 def test_recipes_and_visible_cells_agree_to_the_bit(monkeypatch, tmp_path):
+    aside = ("page.check", "by_batch", "page.tolerance", "found", "is_monotonic")
     for name, recipe in (
         ("03-train-the-head.ipynb", studies.recipes.article_head),
         ("04-fine-tune-the-top.ipynb", studies.recipes.article_fine_tuned),
     ):
         monkeypatch.setenv("TLHELPERS_CACHE", str(tmp_path / "chapters"))
-        visible = run_cells(name, until="recipes.keep(", without=("page.check", "by_batch"))["model"]
+        visible = run_cells(name, until="recipes.keep(", without=aside)["model"]
         with monkeypatch.context() as patch:
             patch.setattr(keras.Model, "fit", lambda *a, **k: pytest.fail("not handed over: trained again"))
             assert_same(recipe(page.current()).model, visible)

@@ -124,6 +124,7 @@ def test_the_article_and_how_near_our_frozen_phase_lands() -> None:
     article = page.article_history()
     assert list(article.epoch) == list(range(1, 16))
     assert article.set_index("epoch").val_accuracy[[10, 11, 15]].tolist() == [0.6732, 0.1437, 0.8488]
+    assert article.set_index("epoch").accuracy[[1, 10, 11, 15]].tolist() == [0.4394, 0.6671, 0.2328, 0.8246]
     assert abs(page.result("head_validation_accuracy", edition=FULL).value - 0.6732) < 0.005
 
 

@@ -140,3 +140,31 @@ def test_a_run_has_a_row_for_each_epoch_and_the_table_its_columns(monkeypatch):
     assert asked == [(134, 2)]
     assert list(rows.epoch) == list(range(1, 16))
     assert (rows.test_loss != rows.refreshed_test_loss).all()
+
+
+@pytest.mark.parametrize(("steps", "times"), [(1, [1] * 6), (2, [2] * 3)])
+def test_the_bar_showed_the_mean_over_steps_of_running_means(steps, times):
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, "softmax")])
+    model.compile("adam", "sparse_categorical_crossentropy", steps_per_execution=steps)
+    seen, bar = [], article.ProgressBarMean()
+    look = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: seen.append(logs["loss"]))
+    x, y = np.random.default_rng(0).normal(size=(24, 3)), np.arange(24) % 2
+    history = model.fit(x, y, batch_size=4, epochs=2, verbose=0, callbacks=[look, bar]).history["loss"]
+    assert len(seen) == 2 * len(times)
+    for epoch, running in enumerate(np.split(np.array(seen), 2)):
+        # Keras added the epoch's end to the bar as one more step.
+        expected = np.average([*running, history[epoch]], weights=[*times, 1])
+        assert bar.rows[epoch] == {"bar_loss": pytest.approx(expected, rel=1e-6)}
+
+
+def test_the_bars_table_has_a_row_for_each_epoch(monkeypatch, tmp_path):
+    monkeypatch.setenv("TLHELPERS_CACHE", str(tmp_path))
+    whole = tl.datasets.load_dataset
+    for module in (tl, tl.datasets):
+        monkeypatch.setattr(module, "load_dataset", lambda name: whole(name, limit=96))
+    pocket = page.Edition("pocket", "digits", "mobilenet_v2_glyphs", "a test")
+    rows = article.BAR.row(pocket, "fine-tuning", 0.001, 0)
+    names = ["edition", *article.BAR.keys, *rows, *page.stamp()]
+    assert names == list(page.measured(article.BAR.table))
+    assert list(rows.epoch) == list(range(11, 16))
+    assert (rows.bar_loss != rows.loss).all()
