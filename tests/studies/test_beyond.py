@@ -5,6 +5,7 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
+import sklearn.linear_model
 
 import tlhelpers as tl
 from tlhelpers import page
@@ -45,11 +46,52 @@ def test_a_setting_reaches_the_network(monkeypatch):
     assert isinstance(seen["rate"], keras.optimizers.schedules.CosineDecay)
 
 
-def test_an_early_cut_with_all_numbers_beats_the_last_one(monkeypatch):
+def test_cut_and_read_out_change_one_after_the_other(monkeypatch):
     monkeypatch.setattr(beyond, "DIGITS", 200)
-    last, early = (beyond.STUDY.row(POCKET, "steps", name, 0) for name in list(beyond.STEPS)[:2])
-    assert early["validation_accuracy"] > last["validation_accuracy"] > 0.2
+    seen = []
+
+    def look(model, at, x, y, **how):
+        seen.append((model.get_layer(at).output.shape, how["rate"], how["epochs"]))
+        return model
+
+    names = list(beyond.STEPS)[:3]
+    with monkeypatch.context() as patch:
+        patch.setattr(beyond, "_fit", look)
+        for name in names:
+            beyond.STUDY.row(POCKET, "steps", name, 0)
+    (last, *_), (pooled, *one), (kept, *other) = seen
+    assert one == other
+    assert last != pooled
+    assert kept == (None, 16 * pooled[1])  # 4 by 4 places
+    early = beyond.STUDY.row(POCKET, "steps", names[2], 0)
+    assert early["validation_accuracy"] > 0.5
     assert ["edition", *beyond.STUDY.keys, *early, *page.stamp()] == list(page.measured("beyond"))
+
+
+def test_linear_read_outs_learn_from_the_digits_that_they_say(monkeypatch):
+    monkeypatch.setitem(beyond.UNTRAINED, "random filters, least squares", 300)
+    fitted = []
+    for name in ("LogisticRegression", "RidgeClassifier"):
+        where = beyond if name == "LogisticRegression" else sklearn.linear_model
+        kind = getattr(where, name)
+        monkeypatch.setattr(kind, "fit", _noting(kind.fit, fitted))
+    rows = [beyond.STUDY.row(POCKET, "untrained", name, 1) for name in list(beyond.UNTRAINED)[:2]]
+    rows += [beyond.STUDY.row(POCKET, "few", name, 1) for name in beyond.FEW]
+    every = len(tl.load_dataset("digits").train)
+    assert [len(y) for _, y in fitted] == [min(1000, every), 300, 160, 160, 160]
+    assert all((np.bincount(y) == 16).all() for _, y in fitted[2:])
+    assert [x.shape[1] for x, _ in fitted[2:]] == [1280, 256, 1024]  # the last layer, a cut, pixels
+    assert all(row["test_accuracy"] > 0.7 for row in rows)
+    filters = beyond.STUDY.row(POCKET, "untrained", "random filters, least squares", 2)
+    assert filters["test_accuracy"] != rows[1]["test_accuracy"]  # other filters, other digits
+
+
+def _noting(fit, fitted):
+    def note(self, x, y, **how):
+        fitted.append((x, y))
+        return fit(self, x, y, **how)
+
+    return note
 
 
 def test_a_read_out_gives_the_tables_row():
