@@ -170,8 +170,7 @@ def estimate_similarity(
     -----
     Source of the method: the linear probe of Alain and Bengio, *Understanding intermediate layers using
     linear classifier probes*, 2016. The control with random weights, and the third, are ours: they part
-    flower photographs from digits and X-rays, three data sets in all. Scores of the features alone, such as
-    LogME (You et al., 2021), rank networks for one data set; across data sets they did not part ours.
+    flower photographs from digits and X-rays, three data sets in all.
     Explained in the chapter "Choose what to freeze".
 
     Examples
