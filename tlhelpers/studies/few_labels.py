@@ -16,7 +16,7 @@ from sklearn.cluster import KMeans
 from sklearn.covariance import ledoit_wolf
 from sklearn.metrics import mutual_info_score
 from sklearn.neighbors import KNeighborsClassifier
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from .skeleton import balanced
 
@@ -47,13 +47,13 @@ def in_span(few: Array, *others: Array) -> list[Floats]:
     few: it changes no order of distances to them, and ridge gives it no weight. So the read-outs name the
     same classes, in less time.
     """
-    few, *others = (np.asarray(each, np.float32).reshape(len(each), -1) for each in (few, *others))
+    few, *rest = (np.asarray(each, np.float32).reshape(len(each), -1) for each in (few, *others))
     mean = few.mean(axis=0)
     away = few - mean
     sizes, turned = np.linalg.eigh(away.astype(float) @ away.T)
     kept = sizes > 1e-6 * sizes[-1]
     axes = (away.T @ turned[:, kept] / np.sqrt(sizes[kept])).astype(np.float32)
-    return [(each @ axes - mean @ axes).astype(float) for each in (few, *others)]
+    return [(each @ axes - mean @ axes).astype(float) for each in (few, *rest)]
 
 
 # -- read-outs ------------------------------------------------------------------------------------
@@ -75,7 +75,7 @@ ridge, is in closed form: see `ridge`."""
 
 
 def ridge(few: Floats, labels: Array, penalty: float) -> tuple[Floats, float]:
-    """Ridge on the principal axes of the few, as many of each class: weights, and leave-one-out's mean square.
+    """Ridge on the principal axes of the few, as many of each class; its leave-one-out mean squared error.
 
     The axes make both a division. Source: Golub, Heath and Wahba, *Generalized cross-validation*, 1979.
     """
@@ -177,9 +177,9 @@ def try_draw(features: Mapping[str, Array], labels: Sequence[Array], each: int, 
     `features` (n, ...) by cut, and `labels`, are those of train, validation and test in turn: the first for
     the draw, the second for "validation" alone. A row for each read-out at each cut: ``cut``, ``readout``,
     ``right`` (which test examples it names). Of ridge, whose penalty leave-one-out chooses, also what says
-    how good the cut is, the higher the better: ``leave-one-out`` (minus the squared error), ``validation`` and,
-    from `SCORED` on, the `SCORES`. And two rows of ridge with a chosen cut and penalty, of equals the first:
-    ``readout`` "chosen by leave-one-out" and "chosen by validation".
+    how good the cut is, the higher the better: ``leave-one-out`` (minus the squared error), ``validation``
+    and, from `SCORED` on, the `SCORES`. And two rows of ridge with a chosen cut and penalty, of equals the
+    first: ``readout`` "chosen by leave-one-out" and "chosen by validation".
     """
     train, truth, test = labels
     classes = np.unique(train)
@@ -229,12 +229,12 @@ def agreement(scores: Array, right: Array, *, draws: int = 300) -> tuple[float, 
     """
     rng, (n, _, m) = np.random.default_rng(0), right.shape
 
-    def mean(some: Array, weights: Array) -> float:
+    def mean(some: Any, weights: Array) -> float:
         a, b = (stats.rankdata(each, axis=1) for each in (scores[some], right[some] @ weights))
         a, b = (each - each.mean(axis=1, keepdims=True) for each in (a, b))
         size = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
         return float(np.mean((a * b).sum(axis=1) / np.where(size > 0, size, 1)))
 
-    found = [mean(rng.integers(0, n, n), rng.multinomial(m, np.full(m, 1 / m)) / m) for _ in range(draws)]
+    found = [mean(rng.integers(0, n, n), weights) for weights in _counts(m, draws)]
     low, high = np.quantile(found, [0.025, 0.975])
     return mean(np.arange(n), np.full(m, 1 / m)), float(low), float(high)
