@@ -16,7 +16,7 @@ from sklearn.cluster import KMeans
 from sklearn.covariance import ledoit_wolf
 from sklearn.metrics import mutual_info_score
 from sklearn.neighbors import KNeighborsClassifier
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 
 from .skeleton import balanced
 
