@@ -73,7 +73,6 @@ def classifier(library: str, name: str) -> Any:
     """The network, with random weights and three classes."""
     import keras
 
-    keras.utils.clear_session()
     keras.utils.set_random_seed(0)
     if library == "keras":
         size = LISTS["applications"][name]
