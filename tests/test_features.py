@@ -309,6 +309,7 @@ def test_a_layer_named_after_seeds_or_switched_off_is_not_random():
         (np.ones((8, 8, 2)), {}, r"got \(8, 8, 2\)"),
         (some_images().astype(str), {}, "images: expected an array of numbers, .* got ndarray of <U32"),
         (some_images(), {"part": (2, 2)}, "part: expected 0 to 1, got 2"),
+        (some_images(), {"part": (1, 2, 3)}, r"part: expected \(i, n\), got 3 numbers"),
         (some_images(), {"part": (1, 2)}, r"part: expected no more shares than batches, got \(1, 2\)"),
         (some_images(), {"at": "c"}, r"at: expected a list of cut points, got 'c'. Give \['c'\]"),
         (some_images(), {"at": ["b"]}, r"at: expected a layer whose single output"),
@@ -479,6 +480,20 @@ def test_a_shuffled_source_is_read_once(prefix):
     assert order.tolist() != list(range(60))
     assert sorted(order) == list(range(60))
     np.testing.assert_allclose(features, prefix.predict(images[order], verbose=0), atol=1e-6)
+
+
+def test_a_generator_may_fill_the_same_arrays_again(prefix):
+    images = some_images()
+    x, y = np.empty((8, 8, 8, 2), "float32"), np.empty(8, int)
+
+    def refilled():
+        for at in range(0, 48, 8):
+            x[:], y[:] = images[at : at + 8], np.arange(at, at + 8)
+            yield x, y
+
+    features, labels = tl.precompute(prefix, refilled())
+    assert labels.tolist() == list(range(48))
+    np.testing.assert_allclose(features, prefix.predict(images, verbose=0), atol=1e-6)
 
 
 def two_inputs() -> keras.Model:

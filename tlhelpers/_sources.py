@@ -158,8 +158,9 @@ def _batches(source: Iterable[Any], count: int | None, graph: Any, batch_size: i
 def _item(given: Any, graph: Any) -> Item:
     """A batch as Keras reads it: inputs alone, or with labels, or with weights as well."""
     x, *rest = keras.utils.unpack_x_y_sample_weight(given)
-    x = checked(x, graph)
-    more = tuple(keras.tree.map_structure(np.asarray, each) for each in rest if each is not None)
+    # Copies: a generator may fill the same arrays again for its next batch.
+    x = keras.tree.map_structure(np.array, checked(x, graph))
+    more = tuple(keras.tree.map_structure(np.array, each) for each in rest if each is not None)
     if any(array.shape[:1] != (len(keras.tree.flatten(x)[0]),) for array in keras.tree.flatten(more)):
         got = [array.shape for array in keras.tree.flatten(more)]
         raise ValueError(

@@ -146,7 +146,9 @@ def precompute(
     _check_frozen(network)
     batch_size = _inputs.whole("batch_size", batch_size, 1)
     _inputs.word("dtype", dtype, ("float32", "float16"))
-    share, shares = (0, 1) if part is None else _inputs.listed("part", part, "(i, n)", "Give two numbers.")
+    if len(pair := [0, 1] if part is None else _inputs.listed("part", part, "(i, n)", "Give both.")) != 2:
+        raise ValueError(f"part: expected (i, n), got {len(pair)} numbers. Give both.")
+    share, shares = pair
     shares = _inputs.whole("part", shares, 1)
     share = _inputs.whole("part", share, 0, shares - 1)
     whole = flat(network)
