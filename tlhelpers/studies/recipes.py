@@ -460,18 +460,27 @@ def _load(plan: _Head, folder: Path) -> Trained:
 # To trace a network takes longer than to train it on few labels, so the networks are kept.
 @functools.lru_cache(maxsize=24)
 def classic_network(
-    backbone_name: str, image_shape: tuple[int, ...], image_size: int, classes: int, train_from: str | None
+    backbone_name: str,
+    image_shape: tuple[int, ...],
+    image_size: int,
+    classes: int,
+    train_from: str | None,
+    *,
+    cut: str = "out_relu",
+    pooled: bool = True,
 ) -> Network:
     """Backbone, average pooling, dropout and one dense layer, cut before what trains; BatchNorm frozen.
 
     The same compiled network at every call: `Network.reset` sets it back. `train_from` is the first layer
-    that trains, None for the head alone; the rest is as `tlhelpers.load_backbone` takes it.
+    that trains, None for the head alone; `cut` the last layer of the backbone that is kept; without `pooled`
+    the head reads all of its numbers. The rest is as `tlhelpers.load_backbone` takes it.
     """
-    backbone = load_backbone(backbone_name, image_size=image_size)
+    whole = load_backbone(backbone_name, image_size=image_size)
+    backbone = keras.Model(whole.inputs, whole.get_layer(cut).output, name="backbone")
     freeze(backbone, train_from=train_from)
     inputs = keras.Input(image_shape, name="images")
-    x = preparation(backbone_name, image_shape, image_size=image_size)(inputs)
-    x = keras.layers.GlobalAveragePooling2D(name="pool")(backbone(x))
+    x = backbone(preparation(backbone_name, image_shape, image_size=image_size)(inputs))
+    x = (keras.layers.GlobalAveragePooling2D if pooled else keras.layers.Flatten)(name="pool")(x)
     x = keras.layers.Dropout(0.2, seed=0, name="dropout")(x)
     model = keras.Model(inputs, keras.layers.Dense(classes, activation="softmax", name="head")(x))
     prefix, suffix = split(model, last_cut_before(model, train_from or "dropout"))

@@ -1,0 +1,345 @@
+"""The map: accuracy by where features are read out and how deep training goes, for few and many labels.
+
+A cell is a network cut at one place, with a linear probe as its head, and then trained from one depth on. All
+cells of a case share data, labels, epochs and seeds. Explained in the chapter "Map the choices".
+"""
+
+import functools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.optimize import minimize_scalar
+from scipy.special import softmax
+from sklearn.linear_model import Ridge
+from sklearn.metrics import log_loss, roc_auc_score
+from threadpoolctl import threadpool_limits
+
+from tlhelpers import datasets
+from tlhelpers._errors import unknown_name
+from tlhelpers.backbones import feature_extractor
+from tlhelpers.page.editions import Edition
+
+from . import closed_form
+from .intervals import pack
+from .recipes import classic_network
+from .skeleton import SEEDS, Network, Study, best, draw, fit_with_cosine, in_proportion, in_words
+
+__all__ = ["CASES", "CUTS", "DEPTHS", "RATES", "STUDY", "Case", "case", "cell", "train_from"]
+
+Array = npt.NDArray[Any]
+
+CUTS = {"block 5": "block_5_add", "block 9": "block_9_add", "block 12": "block_12_add", "end": "out_relu"}
+"""Where features are read out, from early to late: names, and the backbone's last layer that is kept."""
+
+DEPTHS = ("frozen", "last block", "half", "everything")
+"""How deep training goes, counted from the cut. "half" is the later half of the blocks before the cut."""
+
+READOUTS = ("pooled", "all places")
+"""Mean over height and width, or every number. The end is always pooled, as the classic network has it."""
+
+RATES = (1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
+"""Learning rates, Adam's. A cell tries four of them, and goes on while the best is the last on its side."""
+_FIRST_RATES = slice(3, 7)
+
+IN_POCKET = ("frozen", "half")
+
+PENALTIES = (100.0, 10.0, 1.0, 0.1, 0.01, 0.001, 1e-4, 1e-5)
+"""Of the linear probe, as `tlhelpers.studies.closed_form.ridge` takes them."""
+
+CHOOSING = (0, 1)
+"""Seeds over whose mean validation accuracy a cell's setting is chosen; it then serves all seeds."""
+
+FROZEN_SEEDS = range(5)
+_MOST_VALIDATION, _MOST_TEST = 1000, 2000
+_LAST_BLOCK = {"block 5": 5, "block 9": 9, "block 12": 12, "end": 16}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One map: everything that its cells have in common.
+
+    Attributes
+    ----------
+    edition, data, labels
+        Its name in the table: edition, data set, and ``"few"`` or ``"many"`` labels.
+    similarity
+        Whether the data is like what the backbone was pre-trained on.
+    image_size
+        The pixels that the backbone sees, on a side.
+    examples, classes
+        Training examples, and the classes they are of.
+    epochs, batch_size
+        How each cell trains. BatchNorm stays frozen.
+    """
+
+    edition: str
+    data: str
+    labels: Literal["few", "many"]
+    similarity: Literal["similar", "different"]
+    backbone: str
+    image_size: int
+    examples: int
+    classes: int
+    epochs: int
+    batch_size: int
+
+
+_IMAGENET, _GLYPHS = "mobilenet_v2_imagenet", "mobilenet_v2_glyphs"
+
+# Flowers are photographs, as ImageNet's are. Letters and symbols are drawn strokes, as digits are.
+CASES = (
+    Case("full", "flowers", "few", "similar", _IMAGENET, 96, 50, 5, 20, 16),
+    Case("full", "mnist", "few", "different", _IMAGENET, 64, 100, 10, 20, 16),
+    Case("full", "pneumonia", "few", "different", _IMAGENET, 64, 50, 2, 20, 16),
+    Case("full", "flowers", "many", "similar", _IMAGENET, 96, 650, 5, 6, 32),
+    Case("full", "mnist", "many", "different", _IMAGENET, 64, 2000, 10, 3, 32),
+    Case("full", "pneumonia", "many", "different", _IMAGENET, 64, 2000, 2, 3, 32),
+    Case("pocket", "digits", "few", "similar", _GLYPHS, 32, 100, 10, 20, 16),
+)
+"""The data sets of the map, few and many labels of each.
+
+:meta hide-value:
+"""
+
+
+def case(edition: str, data: str, labels: str) -> Case:
+    """A case of the map by its name in the table."""
+    names = {f"{c.edition}, {c.data}, {c.labels}": c for c in CASES}
+    wanted = f"{edition}, {data}, {labels}"
+    if wanted not in names:
+        raise unknown_name("case of the map", wanted, names)
+    return names[wanted]
+
+
+def train_from(cut: str, depth: str) -> str | None:
+    """The first backbone layer that trains in a cell, as `tlhelpers.freeze` takes it; None if it is frozen.
+
+    Examples
+    --------
+    >>> from tlhelpers import studies
+    >>> studies.freezing_map.train_from("block 9", "half")
+    'block_5_expand'
+    """
+    for what, name, names in (("cut", cut, CUTS), ("depth", depth, DEPTHS)):
+        if name not in names:
+            raise unknown_name(what, name, names)
+    last = _LAST_BLOCK[cut]
+    first = {"last block": last, "half": last // 2 + 1}.get(depth)
+    return f"block_{first}_expand" if first else "Conv1" if depth == "everything" else None
+
+
+@functools.cache
+def _parts(data: str) -> tuple[datasets.Split, datasets.Split, datasets.Split]:
+    """Training, validation and test images; of the last two no more than it takes, the same for all seeds."""
+    whole = datasets.load_dataset(data)
+    validation, test = (
+        part.take(np.sort(in_proportion(part.labels, most, seed=0)))
+        for part, most in ((whole.validation, _MOST_VALIDATION), (whole.test, _MOST_TEST))
+    )
+    return whole.train, validation, test
+
+
+Setting = tuple[str, float, float]
+"""One of `READOUTS`, the probe's penalty, and the learning rate; 0 where nothing trains."""
+Run = Callable[[Setting, int], dict[str, Any]]
+"""Takes a setting and a seed; gives a row's columns."""
+
+
+def cell(case: Case, cut: str, depth: str) -> Run:
+    """A cell of the map, ready to be run with any setting and seed.
+
+    Each starts as a linear probe: ridge on the frozen features at the cut. That is all of a frozen cell. The
+    others turn the probe into a softmax, its scale fitted to the validation images, and train from the depth
+    on. The seed decides which examples are labelled, the dropout and the order of the batches. What comes
+    out: accuracy on validation and on test, which test images were right (see
+    `tlhelpers.studies.intervals.right_answers`), the AUC of two classes, and ``cpu_seconds`` of all cores
+    together for the features of the labelled images and for one fit, not for building the network's graph.
+    A frozen cell also has the `tlhelpers.studies.closed_form.SCORES` of its features.
+    """
+    first = train_from(cut, depth)
+    return functools.cache(_trained(case, cut, first) if first else _frozen(case, cut))
+
+
+def _draw(case: Case, seed: int) -> datasets.Split:
+    return draw(_parts(case.data)[0], case.examples, seed=seed, rule=in_proportion)
+
+
+def _judged(case: Case, held: Array, seen: Array) -> dict[str, Any]:
+    """Accuracies from scores (n, classes) of the validation and the test images."""
+    _, validation, test = _parts(case.data)
+    right = seen.argmax(axis=1) == test.labels
+    auc = roc_auc_score(test.labels, seen[:, 1] - seen[:, 0]) if case.classes == 2 else np.nan
+    return {
+        "validation_accuracy": float((held.argmax(axis=1) == validation.labels).mean()),
+        "test_accuracy": float(right.mean()),
+        "test_auc": float(auc),
+        "right": pack(right),
+    }
+
+
+@functools.lru_cache(maxsize=1)
+def _reader(case: Case, cut: str) -> Callable[[Array, str], Array]:
+    """Takes images and a read-out; gives features at the cut, (n, numbers)."""
+    shape = _parts(case.data)[0].images.shape[1:]
+    see = feature_extractor(case.backbone, shape, cuts=[CUTS[cut]], image_size=case.image_size)
+
+    def read(images: Array, readout: str) -> Array:
+        found: Array = see.predict(images, batch_size=100, verbose=0)
+        return found.mean(axis=(1, 2)) if readout == "pooled" else found.reshape(len(found), -1)
+
+    return read
+
+
+def _frozen(case: Case, cut: str) -> Run:
+    read = _reader(case, cut)
+
+    @functools.cache
+    def others(readout: str) -> list[Array]:
+        return [read(part.images, readout) for part in _parts(case.data)[1:]]
+
+    @functools.cache
+    def spans(readout: str, seed: int) -> tuple[list[Array], dict[str, float]]:
+        few = _draw(case, seed)
+        began = time.process_time()
+        turned = closed_form.in_span(read(few.images, readout), *others(readout))
+        found = {"cpu_seconds": round(time.process_time() - began, 2)}
+        with threadpool_limits(1):  # threads of small matrices wait for each other
+            found |= {name: score(turned[0], few.labels) for name, score in closed_form.SCORES.items()}
+        return turned, found
+
+    def run(setting: Setting, seed: int) -> dict[str, Any]:
+        readout, penalty, _ = setting
+        others(readout)
+        (few, *rest), scores = spans(readout, seed)
+        weights, level, _ = closed_form.ridge(few, _draw(case, seed).labels, penalty)
+        return {**_judged(case, *(each @ weights + level for each in rest)), **scores}
+
+    return run
+
+
+def _trained(case: Case, cut: str, first: str) -> Run:
+    train, validation, test = _parts(case.data)
+    read = _reader(case, cut)
+
+    @functools.cache
+    def network(readout: str) -> tuple[Network, list[Array]]:
+        shape, pooled = train.images.shape[1:], readout == "pooled"
+        found = classic_network(
+            case.backbone, shape, case.image_size, case.classes, first, cut=CUTS[cut], pooled=pooled
+        )
+        others = [found.prefix.predict(part.images, verbose=0) for part in (validation, test)]
+        found.suffix.fit(others[0][:1], validation.labels[:1], verbose=0)  # builds the graph
+        return found, others
+
+    @functools.cache
+    def start(readout: str, penalty: float, seed: int) -> tuple[Array, Array, list[Array], float]:
+        """What trains, its labels, the head's kernel and bias, and seconds."""
+        few, held = _draw(case, seed), read(validation.images, readout)
+        began = time.process_time()
+        x, features = network(readout)[0].prefix.predict(few.images, verbose=0), read(few.images, readout)
+        size = ((features - features.mean(axis=0)) ** 2).sum() / len(features)
+        probe = Ridge(penalty * size).fit(
+            features, np.where(few.labels[:, None] == range(case.classes), 1, -1)
+        )
+        scores = probe.predict(held)
+        scale = minimize_scalar(lambda k: log_loss(validation.labels, softmax(k * scores, axis=1)), (1, 5)).x
+        head = [scale * probe.coef_.T, scale * probe.intercept_]
+        return x, few.labels, head, time.process_time() - began
+
+    def run(setting: Setting, seed: int) -> dict[str, Any]:
+        (net, others), (x, labels, head, once) = network(setting[0]), start(*setting[:2], seed)
+        net.reset(setting[2], seed)
+        net.suffix.get_layer("head").set_weights(head)
+        began = time.process_time()
+        epochs, size = case.epochs, case.batch_size
+        fit_with_cosine(net.suffix, x, labels, rate=setting[2], epochs=epochs, batch_size=size, seed=seed)
+        spent = once + time.process_time() - began
+        scores = (net.suffix.predict(each, batch_size=250, verbose=0) for each in others)
+        return {**_judged(case, *scores), "cpu_seconds": round(spent, 2)}
+
+    return run
+
+
+def choose(run: Run, settings: Sequence[Setting], tried: slice) -> dict[Setting, float]:
+    """Mean validation accuracy over `CHOOSING` of settings, in order; goes on while the best is at an edge.
+
+    `tried` are those to begin with. Of equals the first is the best.
+    """
+    first, last, _ = tried.indices(len(settings))
+    found: dict[Setting, float] = {}
+    while True:
+        for setting in settings[first:last]:
+            if setting not in found:
+                accuracies = [run(setting, seed)["validation_accuracy"] for seed in CHOOSING]
+                found[setting] = float(np.mean(accuracies))
+        top = settings.index(best({setting: found[setting] for setting in settings[first:last]}))
+        if first == top > 0:
+            first -= 1
+        elif last - 1 == top < len(settings) - 1:
+            last += 1
+        else:
+            return {setting: found[setting] for setting in settings[first:last]}
+
+
+@functools.lru_cache(maxsize=1)
+def _frozen_kept(case: Case, cut: str) -> tuple[Run, dict[Setting, float]]:
+    run, readouts = cell(case, cut, "frozen"), READOUTS[: 1 if cut == "end" else 2]
+    settings = [(readout, penalty, 0.0) for readout in readouts for penalty in PENALTIES]
+    return run, choose(run, settings, slice(None))
+
+
+def _kept(case: Case, cut: str, depth: str) -> tuple[Run, dict[Setting, float]]:
+    """A cell, and what was tried there. Training starts from the probe that the frozen cell kept."""
+    if depth == "frozen":
+        return _frozen_kept(case, cut)
+    readout, penalty, _ = best(_frozen_kept(case, cut)[1])
+    run = cell(case, cut, depth)
+    return run, choose(run, [(readout, penalty, rate) for rate in RATES], _FIRST_RATES)
+
+
+def _row(edition: Edition, data: str, labels: str, cut: str, depth: str) -> pd.DataFrame:
+    """All seeds of one cell, at the setting that it kept."""
+    of = case(edition.name, data, labels)
+    run, tried = _kept(of, cut, depth)
+    readout, penalty, rate = kept = best(tried)
+    about = {
+        "examples": of.examples,
+        "classes": of.classes,
+        "similarity": of.similarity,
+        "train_from": train_from(cut, depth),
+        "readout": readout,
+        "penalty": penalty,
+        "learning_rate": rate,
+        "tried": in_words({each[2] or each[1]: tried[each] for each in tried if each[0] == readout}),
+    }
+    seeds = FROZEN_SEEDS if depth == "frozen" else SEEDS
+    return pd.DataFrame([{"seed": seed, **about, **run(kept, seed)} for seed in seeds])
+
+
+def _grid(edition: Edition) -> list[tuple[str, str, str, str]]:
+    depths = DEPTHS if edition.name == "full" else IN_POCKET
+    of = [case for case in CASES if case.edition == edition.name]
+    return [(case.data, case.labels, cut, depth) for case in of for cut in CUTS for depth in depths]
+
+
+def _again(edition: Edition, row: "pd.Series[Any]") -> tuple[float, int]:
+    run = cell(case(edition.name, row.data, row.labels), row.cut, row.depth)
+    found = run((row.readout, float(row.penalty), float(row.learning_rate)), int(row.seed))
+    return found["test_accuracy"], len(_parts(row.data)[-1])
+
+
+STUDY = Study(
+    table="freezing_map",
+    keys=("data", "labels", "cut", "depth"),
+    grid=_grid,
+    row=_row,
+    again=_again,
+    like=("data", "labels", "cut", "depth"),
+    where="labels == 'few'",
+    most_seconds=10,
+)

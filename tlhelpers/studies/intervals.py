@@ -1,0 +1,79 @@
+"""Which test examples each run found, and how far an average over runs and examples can be trusted.
+
+A difference may come from the seeds (the labels that were drawn, the head, the order of the batches) or from
+the test examples that happened to be chosen. An interval here covers both.
+"""
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+__all__ = ["interval", "pack", "right_answers"]
+
+
+def interval(right: npt.ArrayLike) -> tuple[float, float]:
+    """A 95% interval for a mean over seeds and test examples: ``(low, high)``.
+
+    `right` is (seeds, examples), two of each at least: 1 where a run found an example and 0 where not, or the
+    difference between two ways with the same seed. The variance of the mean over seeds and that over examples
+    are added, and Student's t gets its degrees of freedom from them. What seeds and examples do together is
+    counted in both, so the interval is a little wide rather than too narrow. Source of the degrees of
+    freedom: Satterthwaite, *An approximate distribution of estimates of variance components*, 1946.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tlhelpers import studies
+    >>> runs = np.arange(300).reshape(3, 100) % 7 > 0  # three runs, six of seven found
+    >>> low, high = studies.intervals.interval(runs)
+    >>> print(f"{low:.2f} to {high:.2f}")
+    0.82 to 0.89
+    """
+    values = np.asarray(right, np.float64)
+    if values.ndim != 2 or min(values.shape) < 2:
+        raise ValueError(
+            f"right: expected (seeds, examples) with two of each at least, got {values.shape}. "
+            "Stack the answers of several runs."
+        )
+    parts = np.array([values.mean(axis=1 - axis).var(ddof=1) / n for axis, n in enumerate(values.shape)])
+    if not parts.any():
+        return float(values.mean()), float(values.mean())
+    freedom = parts.sum() ** 2 / (parts**2 / (np.array(values.shape) - 1)).sum()
+    half = stats.t.ppf(0.975, freedom) * np.sqrt(parts.sum())
+    return float(values.mean() - half), float(values.mean() + half)
+
+
+def pack(right: npt.NDArray[np.bool_]) -> str:
+    """Answers, bool (n,), as text for a table's column ``right``, which `right_answers` reads.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tlhelpers import studies
+    >>> studies.intervals.pack(np.array([True, False, True]))
+    '3xa0'
+    """
+    # Eight answers in two hexadecimal digits. The letter keeps a reader from taking it for a number.
+    return f"{len(right)}x{np.packbits(right).tobytes().hex()}"
+
+
+def right_answers(packed: str) -> npt.NDArray[np.bool_]:
+    """Which test examples a row's column ``right`` says were found: bool, (n,), in the order of the test.
+
+    Examples
+    --------
+    >>> from tlhelpers import studies
+    >>> studies.intervals.right_answers("3xa0")
+    array([ True, False,  True])
+    """
+    number, _, digits = str(packed).partition("x")
+    try:
+        bits = np.unpackbits(np.frombuffer(bytes.fromhex(digits), np.uint8))
+        if 0 <= len(bits) - int(number) < 8:
+            return bits[: int(number)].astype(bool)
+    except ValueError:
+        pass
+    raise ValueError(
+        f"right: expected a number, an x and hexadecimal digits, two for eight answers, got "
+        f"{str(packed)[:20]!r}. Give the column `right` of a measured table."
+    )
