@@ -8,7 +8,7 @@ import pytest
 
 from tlhelpers import page
 from tlhelpers.studies import ladder, recipes
-from tlhelpers.studies.strategies import right_answers
+from tlhelpers.studies.intervals import right_answers
 
 POCKET = page.Edition("pocket", "digits", "mobilenet_v2_glyphs", "a test")
 FULL = page.Edition("full", "mnist", "mobilenet_v2_imagenet", "a test")

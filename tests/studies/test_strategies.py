@@ -9,7 +9,7 @@ import pytest
 
 import tlhelpers as tl
 from tlhelpers import page
-from tlhelpers.studies import ladder, strategies
+from tlhelpers.studies import intervals, ladder, strategies
 
 BEST = {("flowers", "few"): "block 16", ("flowers", "many"): "block 13"}
 CASES = (
@@ -33,7 +33,7 @@ def made_up(best=BEST):
         right = np.arange(200) % 100 >= 5 + 4 * away + seed
         rate, share = 0.001 if case[0] == "mnist" else 0.0003, right.mean()
         how = (depth, ladder.DEPTHS[depth], seed, rate)
-        rows.append((*case, *how, share, share, ladder._packed(right), 10.0 * (seed + 1)))
+        rows.append((*case, *how, share, share, intervals.pack(right), 10.0 * (seed + 1)))
     return pd.DataFrame(rows, columns=COLUMNS.split()).assign(edition="full")
 
 
@@ -83,11 +83,11 @@ def test_a_difference_of_chance_is_not_called_a_contradiction(climb):
     table = climb(made_up({("flowers", "many"): "block 10"}))
     better = []
     for packed in table[rung(table, "flowers", "many", "block 10")].right:
-        right = strategies.right_answers(packed)
+        right = intervals.right_answers(packed)
         # Three examples more, two others less: half a point ahead on test, and best on validation.
         more, less = np.flatnonzero(~right)[:3], np.flatnonzero(right)[:2]
         right[more], right[less] = True, False
-        better.append(ladder._packed(right))
+        better.append(intervals.pack(right))
     block_13 = rung(table, "flowers", "many", "block 13")
     table.loc[block_13, "validation_accuracy"] = 0.99
     table.loc[block_13, "right"] = better
@@ -101,7 +101,7 @@ def test_a_difference_of_chance_is_not_called_a_contradiction(climb):
 
 def test_validation_chooses_and_test_does_not(climbed):
     at = rung(climbed, "flowers", "few", "everything")
-    climbed.loc[at, ["test_accuracy", "right"]] = 1.0, ladder._packed(np.ones(200, bool))
+    climbed.loc[at, ["test_accuracy", "right"]] = 1.0, intervals.pack(np.ones(200, bool))
     assert advise(60, 5, "similar").depth == "block 16"
 
 
@@ -278,16 +278,6 @@ def test_an_unknown_advice_has_no_regret(climbed):
         strategies.regret("classic", table=climbed[(climbed.data != "mnist") | (climbed.depth != "block 6")])
     with pytest.raises(LookupError, match="at least one case"):
         strategies.regret("measured elsewhere", table=climbed[climbed.data == "flowers"])
-
-
-def test_answers_survive_packing_and_the_table(tmp_path):
-    right = np.random.default_rng(0).random(37) < 0.5
-    pd.DataFrame([{"right": ladder._packed(right)}]).to_csv(tmp_path / "t.csv")
-    read = pd.read_csv(tmp_path / "t.csv").right[0]
-    np.testing.assert_array_equal(strategies.right_answers(read), right)
-    for broken in ("12", "3xq0", "12xa0", 37):
-        with pytest.raises(ValueError, match="right: expected a number, an x and hexadecimal digits"):
-            strategies.right_answers(broken)
 
 
 def features(gain, *, n=120, classes=3, seed=0):

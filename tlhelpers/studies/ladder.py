@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
@@ -18,6 +17,7 @@ from tlhelpers import datasets, page
 from tlhelpers._errors import unknown_name
 from tlhelpers.page.editions import Edition
 
+from .intervals import pack
 from .recipes import classic_network, train_classic
 from .skeleton import SEEDS, Study, best, draw, in_proportion, in_words
 
@@ -134,7 +134,7 @@ def rung(case: Case, depth: str, *, seed: int, rate: float) -> dict[str, Any]:
     The classic shape, trained from one of `DEPTHS` on, see `tlhelpers.studies.recipes.train_classic`. The
     seed decides which examples are labelled, the head, the dropout and the order of the batches; `rate` is
     the first epoch's learning rate. ``test_auc`` is for two classes, else NaN; ``right`` says which test
-    examples were found, see `tlhelpers.studies.strategies.right_answers`. ``seconds``, and ``cpu_seconds``
+    examples were found, see `tlhelpers.studies.intervals.right_answers`. ``seconds``, and ``cpu_seconds``
     of all cores together, cover training, both predictions and what was not there yet: the network's graph,
     the frozen part.
     """
@@ -160,13 +160,8 @@ def rung(case: Case, depth: str, *, seed: int, rate: float) -> dict[str, Any]:
         "epochs": case.epochs,
         "seconds": round(time.perf_counter() - began, 1),
         "cpu_seconds": round(time.process_time() - cpu_began, 1),
-        "right": _packed(right),
+        "right": pack(right),
     }
-
-
-def _packed(right: npt.NDArray[np.bool_]) -> str:
-    """Eight answers in two hexadecimal digits. The letter keeps a reader from taking it for a number."""
-    return f"{len(right)}x{np.packbits(right).tobytes().hex()}"
 
 
 def _grid(edition: Edition) -> list[tuple[str, str, str, int]]:

@@ -18,6 +18,8 @@ from sklearn.model_selection import StratifiedKFold, cross_val_score
 from tlhelpers import _inputs, page
 from tlhelpers.evaluation import probe
 
+from .intervals import right_answers
+
 __all__ = [
     "Similarity",
     "Strategy",
@@ -26,7 +28,6 @@ __all__ = [
     "ladder_means",
     "recommend_strategy",
     "regret",
-    "right_answers",
 ]
 
 Kind = Literal["similar", "different"]
@@ -527,25 +528,3 @@ def _found(case: pd.DataFrame, depth: str) -> npt.NDArray[np.float64]:
         )
     right = [right_answers(packed) for packed in rows.right]
     return np.asarray(np.mean(right, axis=0), dtype=np.float64)
-
-
-def right_answers(packed: str) -> npt.NDArray[np.bool_]:
-    """Which test examples a row of the ladder found, from its ``right``: bool, (n,), in the data set's order.
-
-    Examples
-    --------
-    >>> from tlhelpers import studies
-    >>> studies.strategies.right_answers("3xa0")
-    array([ True, False,  True])
-    """
-    number, _, digits = str(packed).partition("x")
-    try:
-        bits = np.unpackbits(np.frombuffer(bytes.fromhex(digits), np.uint8))
-        if 0 <= len(bits) - int(number) < 8:
-            return bits[: int(number)].astype(bool)
-    except ValueError:
-        pass
-    raise ValueError(
-        f"right: expected a number, an x and hexadecimal digits, two for eight answers, got "
-        f"{str(packed)[:20]!r}. Give the column `right` of the measured ladder."
-    )
