@@ -47,8 +47,8 @@ def controls(table: pd.DataFrame, *, n_examples: int, n_classes: int) -> str:
         # JSON knows no infinity.
         found["to"] = None if math.isinf(found["to"]) else found["to"]
         answers.append({**found, "measured": [measured_words(case) for _, case in cases.iterrows()]})
-    ladder = page.measured("ladder")
-    runs = ladder.loc[ladder.edition == strategies.EDITION, ["date", "machine"]].drop_duplicates()
+    cells = page.measured("freezing_map")
+    runs = cells.loc[cells.edition == strategies.EDITION, ["date", "machine"]].drop_duplicates()
     given = {
         "whole": strategies.WHOLE,
         "least": strategies.LEAST,

@@ -37,7 +37,7 @@ __all__ = [
 TRANSFER = ("frozen", "fine-tuned")
 """These need what the backbone has learned."""
 METHODS = (*TRANSFER, "random weights", "from scratch")
-"""A linear classifier on the frozen backbone; the last blocks trained, as deep as the ladder advises; the
+"""A linear classifier on the frozen backbone; fine-tuning as the classic advice has it; the
 first one on a backbone of random weights; a small convolutional network trained from random weights."""
 SIZES = (50, 150, 350, 650)
 """Numbers of labelled photos: from ten of each kind to all that there are for training."""
@@ -47,9 +47,9 @@ IMAGE_SIZE = {"full": 96, "pocket": 32}
 CUTS = ("block_12_add", "block_13_expand_relu", "block_15_add", "out_relu")
 PENALTIES = (0.01, 0.1, 1.0, 10.0)
 """What the linear classifier chooses from on validation: the layer it reads, pooled, and its penalty."""
-FEW = {"examples": 50, "epochs": 30, "batch_size": 16}
+FEW = {"examples": 50, "epochs": 20, "batch_size": 16}
 MANY = {"examples": 650, "epochs": 6, "batch_size": 32}
-"""How fine-tuning trains, as on the ladder's rungs with few and with many flowers."""
+"""How fine-tuning trains, as in the map's cells with few and with many flowers."""
 RATES = (0.001, 0.004)
 """Learning rates tried from scratch, with seed 0, at the fewest labels and at the most."""
 SCRATCH_SIZE, WIDTHS = 32, (16, 32, 64)
@@ -169,7 +169,7 @@ def _frozen(edition: Edition, data: datasets.Dataset, few: datasets.Split, **wei
     return choice, *named
 
 
-def _schedule(labels: int) -> dict[str, int]:
+def _schedule(labels: int) -> dict[str, Any]:
     """Batch size and epochs: what so many labels count as, few or many, and as many steps."""
     case = FEW if labels < np.sqrt(FEW["examples"] * MANY["examples"]) else MANY
     epochs = round(case["epochs"] * case["examples"] / labels)
@@ -178,12 +178,14 @@ def _schedule(labels: int) -> dict[str, int]:
 
 def _fine_tuned(edition: Edition, data: datasets.Dataset, few: datasets.Split, seed: int) -> Found:
     classes = len(data.class_names)
-    advice = recommend_strategy(n_examples=len(few), n_classes=classes, similarity="similar")
+    advice = recommend_strategy(n_examples=len(few), n_classes=classes, similarity="similar", by="classic")
     shape, size = few.images.shape[1:], IMAGE_SIZE[edition.name]
     validation, test = train_classic(
-        classic_network(edition.backbone, shape, size, classes, advice.train_from),
+        classic_network(edition.backbone, shape, size, classes, str(advice.train_from)),
         few,
-        (data.validation, data.test),
+        data.validation,
+        data.test,
+        penalty=advice.penalty,
         rate=advice.learning_rate,
         seed=seed,
         **_schedule(len(few)),

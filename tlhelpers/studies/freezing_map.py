@@ -13,10 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.optimize import minimize_scalar
-from scipy.special import softmax
-from sklearn.linear_model import Ridge
-from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.metrics import roc_auc_score
 from threadpoolctl import threadpool_limits
 
 from tlhelpers import datasets
@@ -26,7 +23,7 @@ from tlhelpers.page.editions import Edition
 
 from . import closed_form
 from .intervals import pack
-from .recipes import classic_network
+from .recipes import classic_network, probe_head
 from .skeleton import SEEDS, Network, Study, best, draw, fit_with_cosine, in_proportion, in_words
 
 __all__ = ["CASES", "CUTS", "DEPTHS", "RATES", "STUDY", "Case", "case", "cell", "train_from"]
@@ -42,7 +39,7 @@ DEPTHS = ("frozen", "last block", "half", "everything")
 READOUTS = ("pooled", "all places")
 """Mean over height and width, or every number. The end is always pooled, as the classic network has it."""
 
-RATES = (1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
+RATES = (1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1)
 """Learning rates, Adam's. A cell tries four of them, and goes on while the best is the last on its side."""
 _FIRST_RATES = slice(3, 7)
 
@@ -182,82 +179,69 @@ def _judged(case: Case, held: Array, seen: Array) -> dict[str, Any]:
     }
 
 
-@functools.lru_cache(maxsize=1)
-def _reader(case: Case, cut: str) -> Callable[[Array, str], Array]:
-    """Takes images and a read-out; gives features at the cut, (n, numbers)."""
-    shape = _parts(case.data)[0].images.shape[1:]
-    see = feature_extractor(case.backbone, shape, cuts=[CUTS[cut]], image_size=case.image_size)
-
-    def read(images: Array, readout: str) -> Array:
-        found: Array = see.predict(images, batch_size=100, verbose=0)
-        return found.mean(axis=(1, 2)) if readout == "pooled" else found.reshape(len(found), -1)
-
-    return read
-
-
 def _frozen(case: Case, cut: str) -> Run:
-    read = _reader(case, cut)
-
-    @functools.cache
-    def others(readout: str) -> list[Array]:
-        return [read(part.images, readout) for part in _parts(case.data)[1:]]
+    train, *others = _parts(case.data)
+    see = feature_extractor(
+        case.backbone, train.images.shape[1:], cuts=[CUTS[cut]], image_size=case.image_size
+    )
+    features = functools.partial(see.predict, batch_size=100, verbose=0)
+    known = [features(part.images) for part in others]
 
     @functools.cache
     def spans(readout: str, seed: int) -> tuple[list[Array], dict[str, float]]:
         few = _draw(case, seed)
         began = time.process_time()
-        turned = closed_form.in_span(read(few.images, readout), *others(readout))
+        turned = closed_form.in_span(*(_read(each, readout) for each in (features(few.images), *known)))
         found = {"cpu_seconds": round(time.process_time() - began, 2)}
         with threadpool_limits(1):  # threads of small matrices wait for each other
             found |= {name: score(turned[0], few.labels) for name, score in closed_form.SCORES.items()}
         return turned, found
 
     def run(setting: Setting, seed: int) -> dict[str, Any]:
-        readout, penalty, _ = setting
-        others(readout)
-        (few, *rest), scores = spans(readout, seed)
-        weights, level, _ = closed_form.ridge(few, _draw(case, seed).labels, penalty)
+        (few, *rest), scores = spans(setting[0], seed)
+        weights, level, _ = closed_form.ridge(few, _draw(case, seed).labels, setting[1])
         return {**_judged(case, *(each @ weights + level for each in rest)), **scores}
 
     return run
 
 
+def _read(features: Array, readout: str) -> Array:
+    return features.mean(axis=(1, 2)) if readout == "pooled" else features.reshape(len(features), -1)
+
+
 def _trained(case: Case, cut: str, first: str) -> Run:
     train, validation, test = _parts(case.data)
-    read = _reader(case, cut)
 
     @functools.cache
-    def network(readout: str) -> tuple[Network, list[Array]]:
+    def network(readout: str) -> tuple[Network, Array, Array]:
         shape, pooled = train.images.shape[1:], readout == "pooled"
-        found = classic_network(
+        net = classic_network(
             case.backbone, shape, case.image_size, case.classes, first, cut=CUTS[cut], pooled=pooled
         )
-        others = [found.prefix.predict(part.images, verbose=0) for part in (validation, test)]
-        found.suffix.fit(others[0][:1], validation.labels[:1], verbose=0)  # builds the graph
-        return found, others
+        held, seen = (net.prefix.predict(part.images, verbose=0) for part in (validation, test))
+        net.suffix.fit(held[:1], validation.labels[:1], verbose=0)  # builds the graph
+        return net, held, seen
 
     @functools.cache
     def start(readout: str, penalty: float, seed: int) -> tuple[Array, Array, list[Array], float]:
-        """What trains, its labels, the head's kernel and bias, and seconds."""
-        few, held = _draw(case, seed), read(validation.images, readout)
+        """What trains, its labels, the head's weights, and seconds."""
+        (net, held, _), few = network(readout), _draw(case, seed)
+        net.reset(0, seed)
+        read = functools.partial(net.read.predict, batch_size=100, verbose=0)
+        known = read(held)
         began = time.process_time()
-        x, features = network(readout)[0].prefix.predict(few.images, verbose=0), read(few.images, readout)
-        size = ((features - features.mean(axis=0)) ** 2).sum() / len(features)
-        probe = Ridge(penalty * size).fit(
-            features, np.where(few.labels[:, None] == range(case.classes), 1, -1)
-        )
-        scores = probe.predict(held)
-        scale = minimize_scalar(lambda k: log_loss(validation.labels, softmax(k * scores, axis=1)), (1, 5)).x
-        head = [scale * probe.coef_.T, scale * probe.intercept_]
+        x = net.prefix.predict(few.images, verbose=0)
+        head = probe_head(read(x), few.labels, known, validation.labels, penalty=penalty)
         return x, few.labels, head, time.process_time() - began
 
     def run(setting: Setting, seed: int) -> dict[str, Any]:
-        (net, others), (x, labels, head, once) = network(setting[0]), start(*setting[:2], seed)
-        net.reset(setting[2], seed)
+        (readout, penalty, rate), how = setting, {"epochs": case.epochs, "batch_size": case.batch_size}
+        x, labels, head, once = start(readout, penalty, seed)
+        net, *others = network(readout)
+        net.reset(rate, seed)
         net.suffix.get_layer("head").set_weights(head)
         began = time.process_time()
-        epochs, size = case.epochs, case.batch_size
-        fit_with_cosine(net.suffix, x, labels, rate=setting[2], epochs=epochs, batch_size=size, seed=seed)
+        fit_with_cosine(net.suffix, x, labels, rate=rate, seed=seed, callbacks=(), **how)
         spent = once + time.process_time() - began
         scores = (net.suffix.predict(each, batch_size=250, verbose=0) for each in others)
         return {**_judged(case, *scores), "cpu_seconds": round(spent, 2)}

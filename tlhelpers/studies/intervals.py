@@ -11,14 +11,15 @@ from scipy import stats
 __all__ = ["interval", "pack", "right_answers"]
 
 
-def interval(right: npt.ArrayLike) -> tuple[float, float]:
+def interval(*right: npt.ArrayLike) -> tuple[float, float]:
     """A 95% interval for a mean over seeds and test examples: ``(low, high)``.
 
     `right` is (seeds, examples), two of each at least: 1 where a run found an example and 0 where not, or the
-    difference between two ways with the same seed. The variance of the mean over seeds and that over examples
-    are added, and Student's t gets its degrees of freedom from them. What seeds and examples do together is
-    counted in both, so the interval is a little wide rather than too narrow. Source of the degrees of
-    freedom: Satterthwaite, *An approximate distribution of estimates of variance components*, 1946.
+    difference between two ways with the same seed. Several are averaged, each counting alike, as of data sets
+    that share nothing. The variance of the mean over seeds and that over examples are added, and Student's t
+    gets its degrees of freedom from them. What seeds and examples do together is counted in both, so the
+    interval is a little wide rather than too narrow. Source of the degrees of freedom: Satterthwaite, *An
+    approximate distribution of estimates of variance components*, 1946.
 
     Examples
     --------
@@ -29,18 +30,24 @@ def interval(right: npt.ArrayLike) -> tuple[float, float]:
     >>> print(f"{low:.2f} to {high:.2f}")
     0.82 to 0.89
     """
-    values = np.asarray(right, np.float64)
-    if values.ndim != 2 or min(values.shape) < 2:
-        raise ValueError(
-            f"right: expected (seeds, examples) with two of each at least, got {values.shape}. "
-            "Stack the answers of several runs."
-        )
-    parts = np.array([values.mean(axis=1 - axis).var(ddof=1) / n for axis, n in enumerate(values.shape)])
-    if not parts.any():
-        return float(values.mean()), float(values.mean())
-    freedom = parts.sum() ** 2 / (parts**2 / (np.array(values.shape) - 1)).sum()
-    half = stats.t.ppf(0.975, freedom) * np.sqrt(parts.sum())
-    return float(values.mean() - half), float(values.mean() + half)
+    parts, freedoms, means = list[float](), list[int](), list[float]()
+    for each in right:
+        values = np.asarray(each, np.float64)
+        if values.ndim != 2 or min(values.shape) < 2:
+            raise ValueError(
+                f"right: expected (seeds, examples) with two of each at least, got {values.shape}. "
+                "Stack the answers of several runs."
+            )
+        means.append(float(values.mean()))
+        for axis, n in enumerate(values.shape):
+            parts.append(values.mean(axis=1 - axis).var(ddof=1) / n / len(right) ** 2)
+            freedoms.append(n - 1)
+    mean, spread = float(np.mean(means)), np.array(parts)
+    if not spread.any():
+        return mean, mean
+    freedom = spread.sum() ** 2 / (spread**2 / freedoms).sum()
+    half = float(stats.t.ppf(0.975, freedom) * np.sqrt(spread.sum()))
+    return mean - half, mean + half
 
 
 def pack(right: npt.NDArray[np.bool_]) -> str:

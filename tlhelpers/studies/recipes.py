@@ -11,7 +11,6 @@ import importlib
 import json
 import shutil
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -20,6 +19,10 @@ import keras
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy.optimize import minimize_scalar
+from scipy.special import softmax
+from sklearn.linear_model import Ridge
+from sklearn.metrics import log_loss
 from tqdm.keras import TqdmCallback
 
 from tlhelpers import cache, datasets
@@ -464,7 +467,7 @@ def classic_network(
     image_shape: tuple[int, ...],
     image_size: int,
     classes: int,
-    train_from: str | None,
+    train_from: str,
     *,
     cut: str = "out_relu",
     pooled: bool = True,
@@ -472,8 +475,8 @@ def classic_network(
     """Backbone, average pooling, dropout and one dense layer, cut before what trains; BatchNorm frozen.
 
     The same compiled network at every call: `Network.reset` sets it back. `train_from` is the first layer
-    that trains, None for the head alone; `cut` the last layer of the backbone that is kept; without `pooled`
-    the head reads all of its numbers. The rest is as `tlhelpers.load_backbone` takes it.
+    that trains, `cut` the last one of the backbone that is kept; without `pooled` the head reads all of its
+    numbers. The rest is as `tlhelpers.load_backbone` takes it.
     """
     whole = load_backbone(backbone_name, image_size=image_size)
     backbone = keras.Model(whole.inputs, whole.get_layer(cut).output, name="backbone")
@@ -483,7 +486,7 @@ def classic_network(
     x = (keras.layers.GlobalAveragePooling2D if pooled else keras.layers.Flatten)(name="pool")(x)
     x = keras.layers.Dropout(0.2, seed=0, name="dropout")(x)
     model = keras.Model(inputs, keras.layers.Dense(classes, activation="softmax", name="head")(x))
-    prefix, suffix = split(model, last_cut_before(model, train_from or "dropout"))
+    prefix, suffix = split(model, last_cut_before(model, train_from))
     suffix.compile(keras.optimizers.Adam(), "sparse_categorical_crossentropy")
     suffix.optimizer.build(suffix.trainable_variables)
     return Network(prefix, suffix, suffix.get_weights())
@@ -492,18 +495,45 @@ def classic_network(
 def train_classic(
     network: Network,
     few: datasets.Split,
-    others: Sequence[datasets.Split],
+    validation: datasets.Split,
+    test: datasets.Split,
     *,
+    penalty: float,
     rate: float,
     epochs: int,
     batch_size: int,
     seed: int,
 ) -> list[npt.NDArray[np.float32]]:
-    """Train a `classic_network` on few images, from its start; give its probabilities for other images.
+    """Train a `classic_network` on few images; give its probabilities for validation and test images.
 
-    The frozen part is computed once; the rest trains with Adam, the learning rate following a cosine.
+    The head starts as a linear probe: ridge on the frozen features, with a `penalty` in units of their mean
+    squared distance from their mean, as a softmax whose scale is fitted to the validation images. The frozen
+    part is computed once; the rest trains with Adam, the learning rate following a cosine.
     """
     network.reset(rate, seed)
-    x, *seen = (np.array(precompute(network.prefix, part.images)) for part in (few, *others))
+    x, held, seen = (np.array(precompute(network.prefix, part.images)) for part in (few, validation, test))
+    read = functools.partial(network.read.predict, batch_size=100, verbose=0)
+    network.suffix.get_layer("head").set_weights(
+        probe_head(read(x), few.labels, read(held), validation.labels, penalty=penalty)
+    )
     fit_with_cosine(network.suffix, x, few.labels, rate=rate, epochs=epochs, batch_size=batch_size, seed=seed)
-    return [network.suffix.predict(each, batch_size=100, verbose=0) for each in seen]
+    return [network.suffix.predict(each, batch_size=100, verbose=0) for each in (held, seen)]
+
+
+def probe_head(
+    features: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.int64],
+    held: npt.NDArray[np.float32],
+    held_labels: npt.NDArray[np.int64],
+    *,
+    penalty: float,
+) -> list[npt.NDArray[np.float64]]:
+    """Kernel and bias of a softmax that is a linear probe: see `train_classic`."""
+    classes = len(np.unique(held_labels))
+    size = ((features - features.mean(axis=0)) ** 2).sum() / len(features)
+    targets = np.where(labels[:, None] == range(classes), 1, -1)
+    ridge = Ridge(penalty * size).fit(features, targets)
+    scores = ridge.predict(held)
+    # One number that changes no answer; Guo et al., On calibration of modern neural networks, 2017.
+    scale = minimize_scalar(lambda k: log_loss(held_labels, softmax(k * scores, axis=1)), bounds=(0, 100)).x
+    return [scale * ridge.coef_.T, scale * ridge.intercept_]

@@ -4,6 +4,7 @@
 is what several studies do alike: draw few examples, choose by validation, train.
 """
 
+import functools
 import itertools
 import json
 import math
@@ -126,7 +127,7 @@ def check_one(study: Study, *, edition: Edition | None = None, which: int | None
     `which`, a number, chooses the row, or else the code that computes does: another row as the project moves
     on. Gives one row: the columns `Study.like`, ``seed``, ``then``, ``now`` and ``allowed``, the tolerance
     over the point's seeds. Raises page.Disagreement if they differ by more, LookupError if no point has three
-    seeds. Explained in the chapter "Climb the freezing ladder".
+    seeds. Explained in the chapter "Map the choices".
     """
     assert study.again is not None, study.table
     edition = edition or page.current()
@@ -306,6 +307,11 @@ class Network:
     prefix: keras.Model
     suffix: keras.Model
     weights: list[Array]
+
+    @functools.cached_property
+    def read(self) -> keras.Model:
+        """From what the prefix gives to the features that the head reads, without its dropout."""
+        return keras.Model(self.suffix.inputs, self.suffix.get_layer("dropout").input)
 
     def reset(self, rate: float, seed: int) -> None:
         """As at first, but for a head drawn from the seed."""

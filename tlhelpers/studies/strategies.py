@@ -1,7 +1,7 @@
-"""Which layers to train: the classic advice, what the measured ladder says instead, and what each costs.
+"""Where to read a pre-trained network out and which layers to train: the classic advice, and the map's.
 
-The classic advice is a table of four cases: few or many examples, similar to the source or not. The
-ladder in ``book/measured/ladder.csv`` was climbed in all four, and the advice here follows it.
+The classic advice is a table of four cases: few or many examples, similar to the source or not. The map in
+``book/measured/freezing_map.csv`` was measured in all four, and the advice here follows it by one rule.
 Explained in the chapter "Choose what to freeze".
 """
 
@@ -12,35 +12,38 @@ from typing import Any, Literal, cast
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import stats
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 
 from tlhelpers import _inputs, page
 from tlhelpers.evaluation import probe
 
-from .intervals import right_answers
+from .freezing_map import CUTS, DEPTHS, train_from
+from .intervals import interval, right_answers
 
 __all__ = [
     "Similarity",
     "Strategy",
     "advice_table",
+    "cost",
     "estimate_similarity",
-    "ladder_means",
+    "map_means",
     "recommend_strategy",
-    "regret",
 ]
 
 Kind = Literal["similar", "different"]
 Labels = Literal["few", "many"]
+By = Literal["measured", "classic"]
+Cell = tuple[str, str]
+"""A cut and a depth, by their names in the map."""
 
-CLASSIC: dict[tuple[Kind, Labels], str] = {
-    ("similar", "few"): "block 16",
-    ("similar", "many"): "block 10",
-    ("different", "few"): "block 6",
-    ("different", "many"): "everything",
+CLASSIC: dict[tuple[Kind, Labels], Cell] = {
+    ("similar", "few"): ("end", "last block"),
+    ("similar", "many"): ("end", "half"),
+    ("different", "few"): ("end", "half"),
+    ("different", "many"): ("end", "everything"),
 }
-"""The classic table, read as rungs of the ladder. How many layers "more" and "nearer the input" mean it
-leaves open: block 10 and block 6 are our reading."""
+"""The classic table, read as cells of the map. It names no cut, so it reads out at the network's end. How
+many layers "more" and "nearer the input" mean it leaves open: both are the later half, in our reading."""
 
 _IN_WORDS = {
     ("similar", "few"): "freeze most, train the last one or two layers",
@@ -50,7 +53,7 @@ _IN_WORDS = {
 }
 
 EDITION = "full"
-"""The advice rests on the full edition's ladder, whichever edition runs."""
+"""The advice rests on the full edition's map, whichever edition runs."""
 
 PER_CLASS, IN_ALL = 10, 100
 """Examples of the rarest class, and in all, that an estimate of similarity needs. With fewer, draws of
@@ -60,10 +63,8 @@ SIMILAR_FROM = 1 / 3
 """Share of the mistakes that pre-trained features save on data called similar."""
 
 MARGIN = 0.01
-"""Of depths this close to the best on validation, the advice takes the one that trains fewest layers: a
-point lies within chance here, and frozen layers cost nothing and cannot overfit."""
-
-_DRAWS = 2000
+"""Of cells this close to the best on validation, the advice takes the one that takes fewest seconds: a
+point lies within chance here."""
 
 WHOLE = "{name}: expected a whole number, got {got}."
 _TOO_FEW = "n_examples: expected at least one for each of {n_classes} classes, got {n_examples}. "
@@ -78,35 +79,48 @@ less than), and what is said otherwise. Data, because the page with the adviser 
 
 @dataclass(frozen=True, eq=False)
 class Strategy:
-    """Which layers to train, how fast, and why.
+    """Where to read out, which layers to train, how fast, and why.
 
     Attributes
     ----------
-    depth
-        The rung of the ladder: where training begins.
+    cut, depth
+        The cell of the map: where the network is cut, and how deep training goes.
+    layer
+        The last layer of MobileNetV2 that is kept.
     train_from, batch_norm
-        What `tlhelpers.freeze` takes; None is for the head alone.
+        What `tlhelpers.freeze` takes; None where nothing but the linear classifier is fitted.
+    readout, penalty
+        What the linear classifier takes: ``"pooled"`` features or ``"all places"``; and its ridge penalty, in
+        units of the features' mean squared distance from their mean.
     learning_rate
-        For Adam, to begin with; the ladder lets it follow a cosine to zero.
+        For Adam, to begin with; a cosine takes it to zero. 0 where nothing trains.
+    cpu_seconds
+        One fit, of all cores together: mean over the cases that the advice rests on, on the map's machine.
     why, evidence
-        The reasons in words, and the rungs they rest on, as `ladder_means` gives them.
+        The reasons in words, and the cells that they rest on, as `map_means` gives them.
     """
 
+    cut: str
     depth: str
+    layer: str
     train_from: str | None
     batch_norm: Literal["frozen"]
+    readout: Literal["pooled", "all places"]
+    penalty: float
     learning_rate: float
+    cpu_seconds: float
     why: str
     evidence: pd.DataFrame = field(repr=False)
 
     @property
     def words(self) -> str:
-        """Which layers train and which don't, in a sentence."""
+        """Where to cut and what trains, in two sentences."""
+        where = f"Cut after {self.cut}." if self.cut != "end" else "Keep the whole network."
         if self.train_from is None:
-            return "Train the head alone; freeze the whole backbone."
-        if self.depth == "everything":
-            return "Train everything; freeze every BatchNorm layer."
-        return f"Train {_begins(self.depth)}, and the head; freeze all before it, and every BatchNorm layer."
+            return f"{where} Freeze all of it, and fit a linear classifier to its features."
+        trains = {"half": "the later half of its blocks"}.get(self.depth, f"the {self.depth}")
+        trains = "everything" if self.depth == "everything" else trains
+        return f"{where} Start from a linear classifier, then train {trains} with it; freeze BatchNorm."
 
     @property
     def freeze(self) -> dict[str, Any]:
@@ -170,8 +184,8 @@ def estimate_similarity(
     Notes
     -----
     Source of the method: the linear probe of Alain and Bengio, *Understanding intermediate layers using
-    linear classifier probes*, 2016. The control with random weights, and the third, are ours: they part
-    flower photographs from digits and X-rays, three data sets in all.
+    linear classifier probes*, 2016. The control with random weights, and the third, are ours: a third
+    separates flower photographs from digits and X-rays, three data sets in all.
     Explained in the chapter "Choose what to freeze".
 
     Examples
@@ -204,32 +218,33 @@ def estimate_similarity(
     return Similarity(_kind(saved), saved, accuracy, reference, examples=len(y))
 
 
-def ladder_means(table: pd.DataFrame) -> pd.DataFrame:
-    """Mean and interval over the seeds for each rung of the measured ladder, in the table's order.
+def map_means(table: pd.DataFrame) -> pd.DataFrame:
+    """Each cell's mean over the seeds, in the table's order, with what it kept and what it costs.
 
-    For validation and test accuracy there are the mean (``test_accuracy``) and its 95% interval by Student's
-    t (``test_low``, ``test_high``; NaN for one seed).
+    Columns: what names a cell, its setting, ``seeds``, ``validation_accuracy``, ``test_accuracy`` with a 95%
+    interval over seeds and test images (``low``, ``high``: `tlhelpers.studies.intervals.interval`), and
+    ``cpu_seconds``.
     """
-    keys = ["data", "labels", "examples", "similarity", "depth", "learning_rate"]
-    groups = table.groupby(keys, sort=False, dropna=False)
-    means = groups.seed.count().rename("seeds").reset_index()
-    for name in ("validation", "test"):
-        values = groups[f"{name}_accuracy"]
-        mean, spread, number = (values.agg(what).to_numpy() for what in ("mean", "std", "count"))
-        half = stats.t.ppf(0.975, np.maximum(number - 1, 1)) * spread / np.sqrt(number)
-        means[f"{name}_accuracy"] = mean
-        means[f"{name}_low"], means[f"{name}_high"] = mean - half, mean + half
-    return means
+    keys = ["data", "labels", "examples", "classes", "similarity", "cut", "depth"]
+    rows = []
+    for name, cell in table.groupby(keys, sort=False):
+        low, high = interval(_right(cell))
+        means = cell[["validation_accuracy", "test_accuracy", "test_auc", "cpu_seconds"]].mean()
+        kept = cell.iloc[0][["readout", "penalty", "learning_rate"]]
+        ends = {"low": max(low, 0.0), "high": min(high, 1.0), "seeds": len(cell)}
+        rows.append({**dict(zip(keys, name, strict=True)), **kept, **means, **ends})
+    return pd.DataFrame(rows)
+
+
+def _right(cell: pd.DataFrame) -> npt.NDArray[np.float64]:
+    """Which test images each of a cell's rows found: (seeds, images)."""
+    return np.array([right_answers(packed) for packed in cell.right], float)
 
 
 def recommend_strategy(
-    *,
-    n_examples: int,
-    n_classes: int,
-    similarity: str | float | Similarity,
-    by: Literal["measured", "classic"] = "measured",
+    *, n_examples: int, n_classes: int, similarity: str | float | Similarity, by: By = "measured"
 ) -> Strategy:
-    """Say which layers of a pre-trained MobileNetV2 to train, and on what evidence.
+    """Say where to read out a pre-trained MobileNetV2 and which of its layers to train, and on what evidence.
 
     Parameters
     ----------
@@ -241,8 +256,8 @@ def recommend_strategy(
         Whether the data is like the source: ``"similar"``, ``"different"``, what `estimate_similarity`
         returned, or its ``saved``.
     by
-        ``"measured"``: of the depths tried on data of this kind, those within a point of the best on
-        validation, and of these the one that trains fewest layers. ``"classic"``: the classic table.
+        ``"measured"``: of the cells of the map within a point of the best on validation, on data of this
+        kind, the one that takes fewest seconds. ``"classic"``: the classic table.
 
     Returns
     -------
@@ -256,11 +271,11 @@ def recommend_strategy(
     TypeError
         If a number is no whole number.
     LookupError
-        If the ladder was not measured for such a case.
+        If the map was not measured for such a case.
 
     Notes
     -----
-    Few and many are counted by class. Between the few and the many of the ladder nothing was
+    Few and many are counted by class. Between the few and the many of the map nothing was
     measured; the border is their geometric mean. Source of the classic table: it is told in many places;
     Yosinski et al., *How transferable are features in deep neural networks?*, 2014, measured what lies under
     it. Explained in the chapter "Choose what to freeze".
@@ -269,60 +284,58 @@ def recommend_strategy(
     --------
     >>> import tlhelpers as tl
     >>> advice = tl.recommend_strategy(n_examples=60, n_classes=5, similarity="similar", by="classic")
-    >>> advice.freeze
-    {'train_from': 'block_16_expand', 'batch_norm': 'frozen'}
+    >>> advice.layer, advice.freeze
+    ('out_relu', {'train_from': 'block_16_expand', 'batch_norm': 'frozen'})
     """
     kind = _kind(similarity)
     _check_counts(n_examples=n_examples, n_classes=n_classes)
     _inputs.word("by", by, ("measured", "classic"))
-    labels: Labels = "few" if n_examples / n_classes < _climbed(kind).border else "many"
+    labels: Labels = "few" if n_examples / n_classes < _mapped(kind).border else "many"
     return _strategy(kind, labels, by)
 
 
-def advice_table(*, by: Literal["measured", "classic"] = "measured") -> pd.DataFrame:
+def advice_table(*, by: By = "measured") -> pd.DataFrame:
     """Every answer that `recommend_strategy` has, and what was measured where it applies.
 
     Four answers, for two kinds of data with few and with many examples; each has a row for every data set
     that it rests on. ``from`` and ``to`` are the examples a class that it holds for (`to` itself belongs to
-    the next answer), ``accuracy`` the share of the test examples found by following it, ``measured_rate`` the
-    learning rate it had there, ``seconds`` the median over the seeds. ``low`` to ``high`` is the wider, on
-    each side, of two intervals: Student's t over the seeds and the bootstrap over the test examples, since
-    three seeds that happen to agree say nothing of 200 test images.
+    the next answer), ``accuracy`` the share of the test examples found by following it, ``low`` to ``high``
+    its 95% interval over seeds and test images, ``measured_rate`` the learning rate it had there, ``seconds``
+    the processor time of one fit.
     """
     _inputs.word("by", by, ("measured", "classic"))
     found = []
     for kind, labels in CLASSIC:
-        climbed, advice = _climbed(kind), _strategy(kind, labels, by)
-        border, rows = climbed.border, climbed.rows[labels]
-        for case in advice.evidence[advice.evidence.depth == advice.depth].itertuples():
-            here = rows[(rows.data == case.data) & (rows.depth == advice.depth)]
-            low, high = _interval(_resampled(_found(here, advice.depth)))
-            found.append(
-                {
-                    "similarity": kind,
-                    # One example a class is the least that an advice is given for.
-                    "from": 1.0 if labels == "few" else border,
-                    "to": border if labels == "few" else math.inf,
-                    "depth": advice.depth,
-                    "strategy": advice.words,
-                    "learning_rate": advice.learning_rate,
-                    "data": case.data,
-                    "labels": case.examples,
-                    "classes": int(here.classes.iloc[0]),
-                    "accuracy": case.test_accuracy,
-                    "low": np.nanmin([case.test_low, low]),
-                    "high": min(np.nanmax([case.test_high, high]), 1.0),
-                    "measured_rate": case.learning_rate,
-                    "seconds": float(here.seconds.median()),
-                    "why": advice.why,
-                }
-            )
+        border, advice = _mapped(kind).border, _strategy(kind, labels, by)
+        # One example a class is the least that an advice is given for.
+        holds = (1.0, border) if labels == "few" else (border, math.inf)
+        found += [
+            {
+                "similarity": kind,
+                "from": holds[0],
+                "to": holds[1],
+                "cut": advice.cut,
+                "depth": advice.depth,
+                "strategy": advice.words,
+                "learning_rate": advice.learning_rate,
+                "data": case.data,
+                "labels": case.examples,
+                "classes": case.classes,
+                "accuracy": case.test_accuracy,
+                "low": case.low,
+                "high": case.high,
+                "measured_rate": case.learning_rate,
+                "seconds": case.cpu_seconds,
+                "why": advice.why,
+            }
+            for case in _of(advice.evidence, (advice.cut, advice.depth)).itertuples()
+        ]
     return pd.DataFrame(found)
 
 
 @dataclass(frozen=True, eq=False)
-class _Climbed:
-    """The ladder for one kind of data, and the examples a class that part few from many."""
+class _Mapped:
+    """The map for one kind of data, and the examples a class that separate few from many."""
 
     rows: dict[Labels, pd.DataFrame]
     most_few: float
@@ -330,45 +343,49 @@ class _Climbed:
     border: float
 
 
-def _climbed(kind: Kind) -> _Climbed:
-    table = page.measured("ladder")
+def _mapped(kind: Kind) -> _Mapped:
+    table = page.measured("freezing_map")
     like = table[(table.edition == EDITION) & (table.similarity == kind)]
     few, many = (like[like.labels == labels] for labels in ("few", "many"))
     if few.empty or many.empty:
         raise LookupError(
-            f"expected {kind} data with few and with many labels in the measured ladder, got none. "
-            "Run `make measure TABLE=ladder` in the full edition."
+            f"expected {kind} data with few and with many labels in the measured map, got none. "
+            "Run `make measure TABLE=freezing_map` in the full edition."
         )
     most_few = float((few.examples / few.classes).max())
     least_many = float((many.examples / many.classes).min())
-    return _Climbed({"few": few, "many": many}, most_few, least_many, math.sqrt(most_few * least_many))
+    return _Mapped({"few": few, "many": many}, most_few, least_many, math.sqrt(most_few * least_many))
 
 
-def _strategy(kind: Kind, labels: Labels, by: Literal["measured", "classic"]) -> Strategy:
+def _strategy(kind: Kind, labels: Labels, by: By) -> Strategy:
     """One of the four answers. Its text holds nothing of the question, so that it can be looked up."""
-    climbed = _climbed(kind)
-    rows = climbed.rows[labels]
-    evidence = ladder_means(rows)
-    depth = CLASSIC[kind, labels] if by == "classic" else _advised_depth(evidence)
-    here = rows[rows.depth == depth]
-    first = here.train_from.iloc[0]
+    mapped = _mapped(kind)
+    rows = mapped.rows[labels]
+    evidence = map_means(rows)
+    cut, depth = CLASSIC[kind, labels] if by == "classic" else _advised(evidence)
+    here = _of(evidence, (cut, depth))
     side = "fewer than" if labels == "few" else "at least"
     amount = (
-        f"That is {labels} examples a class: {side} the border, {climbed.border:.3g}. The ladder was "
-        f"climbed with up to {climbed.most_few:.3g} and with {climbed.least_many:.3g} or more a class, and "
-        "the border lies half way between them on a logarithmic scale, where nothing was measured."
+        f"That is {labels} examples a class: {side} the border, {mapped.border:.3g}. The map was measured "
+        f"with up to {mapped.most_few:.3g} and with {mapped.least_many:.3g} or more a class, and the border "
+        "lies half way between them on a logarithmic scale, where nothing was measured."
     )
     taken = (
         f"The data is taken as {kind} {'to' if kind == 'similar' else 'from'} what the network was "
-        f"pre-trained on, like {' and '.join(rows.data.unique())} in the ladder."
+        f"pre-trained on, like {' and '.join(rows.data.unique())} in the map."
     )
     return Strategy(
+        cut=cut,
         depth=depth,
-        train_from=None if pd.isna(first) else str(first),
+        layer=CUTS[cut],
+        train_from=train_from(cut, depth),
         batch_norm="frozen",
-        # Where the cases differ, the lower rate is the safe one.
+        readout="pooled" if (here.readout == "pooled").all() else "all places",
+        penalty=float(here.penalty.max()),
+        # Where the cases differ, the lower rate is the safe one, and the higher penalty.
         learning_rate=float(here.learning_rate.min()),
-        why=f"{amount} {taken} {_reason(rows, evidence, depth, (kind, labels), by)}",
+        cpu_seconds=float(here.cpu_seconds.mean()),
+        why=f"{amount} {taken} {_reason(rows, evidence, (cut, depth), (kind, labels), by)}",
         evidence=evidence,
     )
 
@@ -397,134 +414,132 @@ def _check_counts(**counts: int) -> None:
             raise ValueError(message.format(**counts))
 
 
+def _of(rows: pd.DataFrame, cell: Cell) -> pd.DataFrame:
+    return rows[(rows[["cut", "depth"]] == cell).all(axis=1)]
+
+
 def _behind(means: pd.DataFrame) -> pd.Series:
-    """By depth, how far validation accuracy lies behind each case's best depth, averaged over the cases."""
-    by_case = means.pivot(index="depth", columns="data", values="validation_accuracy")
-    # The order of the ladder, shallow first. A depth that is missing in one case can't be compared.
-    by_case = by_case.reindex(means.depth.unique()).dropna()
+    """By cell, how far validation accuracy lies behind each case's best cell, averaged over the cases."""
+    by_case = means.pivot(index=["cut", "depth"], columns=["data", "labels"], values="validation_accuracy")
+    # A cell that is missing in one case can't be compared.
+    order = [(cut, depth) for cut in CUTS for depth in DEPTHS if (cut, depth) in by_case.index]
+    by_case = by_case.loc[order].dropna()
     return pd.Series((by_case.max() - by_case).mean(axis=1))
 
 
-def _advised_depth(means: pd.DataFrame) -> str:
-    """The depth that trains fewest layers among those that lose little."""
+def _advised(means: pd.DataFrame) -> Cell:
+    """The cell that takes fewest seconds among those that lose little on validation."""
     behind = _behind(means)
-    return str(behind.index[(behind <= behind.min() + MARGIN).argmax()])
+    close = behind.index[behind <= behind.min() + MARGIN]
+    return cast("Cell", means.groupby(["cut", "depth"]).cpu_seconds.mean()[close].idxmin())
 
 
-def _begins(depth: str) -> str:
-    return {"head only": "the head alone", "everything": "everything"}.get(depth, f"from {depth} on")
+def _in_place(cell: Cell) -> str:
+    cut, depth = cell
+    if depth == "frozen":
+        return f"a linear classifier on the frozen network, read out at {_at(cut)}"
+    trains = depth if depth == "everything" else f"the {depth}" if depth == "last block" else "the later half"
+    return f"training {trains} of the network up to {_at(cut)}"
+
+
+def _at(cut: str) -> str:
+    return "its end" if cut == "end" else cut
 
 
 def _reason(
-    rows: pd.DataFrame, evidence: pd.DataFrame, depth: str, answer: tuple[Kind, Labels], by: str
+    rows: pd.DataFrame, evidence: pd.DataFrame, cell: Cell, answer: tuple[Kind, Labels], by: By
 ) -> str:
-    """What the ladder says of this depth and of the classic one."""
+    """What the map says of this cell and of the classic one."""
     classic = CLASSIC[answer]
-    said = f'The classic advice here is "{_IN_WORDS[answer]}", read as training {_begins(classic)}.'
+    said = f'The classic advice here is "{_IN_WORDS[answer]}", read as {_in_place(classic)}.'
     if by == "classic":
         return said
     behind = _behind(evidence)
-    order = list(behind.index)
-    top = str(behind.idxmin())
-    best = f"Training {_begins(top)} was best on validation."
-    if depth != top:
-        best += f" Training {_begins(depth)} was within a point of it, with fewer layers."
-    if classic == depth:
+    top = cast("Cell", behind.idxmin())
+    best = f"Best on validation was {_in_place(top)}."
+    if cell != top:
+        best += f" Within a point of it, and of these the quickest, was {_in_place(cell)}."
+    if classic == cell:
         return f"{best} {said} The measurement agrees."
-    if classic not in order:
+    if classic not in behind.index:
         return f"{best} {said} That was not measured in every case."
-    compared = [_lost(case, depth, classic) for _, case in rows.groupby("data")]
-    points = 100 * np.mean([lost for lost, _ in compared])
-    low, high = 100 * _interval(np.mean([draws for _, draws in compared], axis=0))
-    verdict = "contradicts it" if low > 0 else "speaks for it" if high < 0 else "can't tell the two apart"
-    cheaper = ""
-    if low <= 0 <= high and order.index(depth) < order.index(classic):
-        cheaper = f" Training {_begins(depth)} trains fewer layers, so it is the cheaper of the two."
+    lost, low, high = _mean_cost([_lost(case, cell, classic) for _, case in rows.groupby("data")])
+    verdict = (
+        "contradicts it" if low > 0 else "speaks for it" if high < 0 else "does not decide between the two"
+    )
     return (
-        f"{best} {said} The measurement {verdict}: against training {_begins(depth)} it lost {points:.1f} "
-        f"points on test (95% interval {low:.1f} to {high:.1f}; below zero is a gain).{cheaper}"
+        f"{best} {said} The measurement {verdict}: against the advice here it lost {lost:.1f} points on test "
+        f"(95% interval over seeds and test images {low:.1f} to {high:.1f}; below zero is a gain)."
     )
 
 
-Advice = Literal["measured", "classic", "measured elsewhere"]
+Advice = Literal["measured", "classic", "measured elsewhere", "frozen", "validation"]
 
 
-def regret(
-    by: Advice = "measured",
-    *,
-    against: Advice | Literal["best"] = "best",
-    table: pd.DataFrame | None = None,
-) -> pd.DataFrame:
-    """Points of test accuracy lost by following an advice instead of the best depth, or another advice.
+def cost(by: Advice, against: Advice = "validation", *, table: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Points of test accuracy lost by following one way to choose a cell instead of another, by case.
 
-    ``"measured elsewhere"`` follows the ladders of the *other* data sets of the same kind, and leaves a case
-    out where there is none: what the advice is worth on new data. The best depth of a case has the highest
-    mean validation accuracy. One row a case of `table` (rows of the measured ladder; by default those the
-    advice rests on), and a last one, ``"all"``, for their mean; a negative regret is a gain.
+    ``"validation"`` takes the case's cell with the best mean validation accuracy, ``"frozen"`` the best one
+    among the frozen cells, which takes seconds. ``"measured elsewhere"`` follows the maps of the *other* data
+    sets of the same kind, and leaves a case out where there is none: what the advice is worth on new data.
 
-    ``low`` to ``high`` is a 95% interval over other test examples, not over the few seeds: both depths are
-    judged on the same resampled examples. Source of this paired bootstrap: Efron and Tibshirani, *An
-    Introduction to the Bootstrap*, 1993; 2,000 resamples, percentiles.
+    One row a case of `table` (rows of the measured map; by default those that the advice rests on), and a
+    last one, ``"all"``, the mean over the data sets. Below zero is a gain. ``low`` to ``high`` is a 95%
+    interval over seeds and test images, the same for both cells: see `tlhelpers.studies.intervals`.
     """
-    advices = ("measured", "classic", "measured elsewhere")
-    _inputs.word("by", by, advices)
-    _inputs.word("against", against, ("best", *advices))
+    ways = ("measured", "classic", "measured elsewhere", "frozen", "validation")
+    for name, way in (("by", by), ("against", against)):
+        _inputs.word(name, way, ways)
     if table is None:
-        table = page.measured("ladder").query("edition == @EDITION")
-    rows, compared = [], []
+        table = page.measured("freezing_map").query("edition == @EDITION")
+    rows, compared = [], dict[str, list[npt.NDArray[np.float64]]]()
     for (data, labels), case in table.groupby(["data", "labels"], sort=False):
-        advised, instead = (_depth_by(each, table, case) for each in (by, against))
-        if advised is not None and instead is not None:
-            rows.append((data, labels, advised, instead))
-            compared.append(_lost(case, instead, advised))
+        advised, instead = (_cell_by(each, table, case) for each in (by, against))
+        if advised is None or instead is None:
+            continue
+        lost = _lost(case, instead, advised)
+        compared.setdefault(str(data), []).append(lost)
+        rows.append((data, labels, *(", ".join(cell) for cell in (advised, instead)), *_mean_cost([lost])))
     if not rows:
-        raise LookupError("expected at least one case with an advice in the ladder, got none.")
-    lost, draws = [lost for lost, _ in compared], [draws for _, draws in compared]
-    result = pd.DataFrame([*rows, ("all", "", "", "")], columns=["data", "labels", "advised", "against"])
-    result["regret"] = 100 * np.array([*lost, np.mean(lost)])
-    result["low"], result["high"] = 100 * _interval(np.array([*draws, np.mean(draws, axis=0)]))
-    return result
+        raise LookupError("expected at least one case with an advice in the map, got none.")
+    # The cases of a data set share its test images, so they are averaged first.
+    total = _mean_cost([np.mean(cases, axis=0) for cases in compared.values()])
+    columns = ["data", "labels", "advised", "against", "cost", "low", "high"]
+    return pd.DataFrame([*rows, ("all", "", "", "", *total)], columns=columns)
 
 
-def _depth_by(by: str, table: pd.DataFrame, case: pd.DataFrame) -> str | None:
-    """The depth that an advice gives for a case of a ladder; None where it has nothing to go by."""
+def _cell_by(by: Advice, table: pd.DataFrame, case: pd.DataFrame) -> Cell | None:
+    """The cell that a way of choosing gives for a case of a map; None where it has nothing to go by."""
     data, kind = case.data.iloc[0], cast("Kind", case.similarity.iloc[0])
     labels = cast("Labels", case.labels.iloc[0])
     if by == "classic":
         return CLASSIC[kind, labels]
-    if by == "best":
-        return str(_behind(ladder_means(case)).idxmin())
+    if by in ("validation", "frozen"):
+        among = case if by == "validation" else case[case.depth == "frozen"]
+        return cast("Cell", _behind(map_means(among)).idxmin())
     base = table[(table.similarity == kind) & (table.labels == labels)]
     if by == "measured elsewhere":
         base = base[base.data != data]
-    return None if base.empty else _advised_depth(ladder_means(base))
+    return None if base.empty else _advised(map_means(base))
 
 
-def _lost(case: pd.DataFrame, instead: str, advised: str) -> tuple[float, npt.NDArray[np.float64]]:
-    """Test accuracy lost by one depth against another in one case, and the same over resampled examples."""
-    lost = _found(case, instead) - _found(case, advised)
-    return float(lost.mean()), _resampled(lost)
+def _lost(case: pd.DataFrame, instead: Cell, advised: Cell) -> npt.NDArray[np.float64]:
+    """What one cell finds and another does not: differences, (seeds, test images), with the same seeds."""
+    rows = [
+        case[(case.cut == cut) & (case.depth == depth)].set_index("seed") for cut, depth in (instead, advised)
+    ]
+    for cell, found in zip((instead, advised), rows, strict=True):
+        if found.empty:
+            raise LookupError(
+                f"expected {', '.join(cell)} of {case.data.iloc[0]}, {case.labels.iloc[0]} labels, in the "
+                "measured map, got none. Run `make measure TABLE=freezing_map` to its end."
+            )
+    seeds = sorted(set(rows[0].index) & set(rows[1].index))
+    better, worse = (_right(found.loc[seeds]) for found in rows)
+    return better - worse
 
 
-def _resampled(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Means over examples drawn again and again with replacement."""
-    # The same draws for all cases with the same test examples, so that their mean is paired, too.
-    draws = np.random.default_rng(0).integers(len(values), size=(_DRAWS, len(values)))
-    return np.asarray(values[draws].mean(axis=1), dtype=np.float64)
-
-
-def _interval(draws: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The ends of the middle 95% of each row."""
-    return np.asarray(np.quantile(draws, [0.025, 0.975], axis=-1))
-
-
-def _found(case: pd.DataFrame, depth: str) -> npt.NDArray[np.float64]:
-    """How often, over the seeds, each test example was found."""
-    rows = case[case.depth == depth]
-    if rows.empty:
-        raise LookupError(
-            f"expected {depth!r} of {case.data.iloc[0]}, {case.labels.iloc[0]} labels, in the measured "
-            "ladder, got none. Run `make measure TABLE=ladder` to its end."
-        )
-    right = [right_answers(packed) for packed in rows.right]
-    return np.asarray(np.mean(right, axis=0), dtype=np.float64)
+def _mean_cost(lost: list[npt.NDArray[np.float64]]) -> tuple[float, float, float]:
+    """In points: the mean over data sets, and its interval."""
+    low, high = interval(*lost)
+    return 100 * float(np.mean([each.mean() for each in lost])), 100 * low, 100 * high

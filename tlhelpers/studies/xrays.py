@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 METHODS = ("frozen", "fine-tuned", "from scratch", "raw pixels")
-"""Linear probe on frozen features; the depth that the measured ladder advises, trained; a small
+"""Linear probe on frozen features; fine-tuning as the classic advice has it; a small
 convolutional network with random weights; logistic regression on the pixels."""
 TRANSFER = ("frozen", "fine-tuned")
 """These need what the backbone has learned."""
@@ -211,13 +211,13 @@ def _frozen(edition: Edition, data: datasets.Dataset, few: datasets.Split) -> Fo
 
 
 def _fine_tuned(edition: Edition, data: datasets.Dataset, few: datasets.Split, seed: int) -> Found:
-    # Depth and rate are the ladder's, which chose them on validation, X-rays among its data.
-    advice = recommend_strategy(n_examples=len(few), n_classes=2, similarity="different")
+    # Penalty and rate are the map's, which chose them on validation, X-rays among its data.
+    advice = recommend_strategy(n_examples=len(few), n_classes=2, similarity="different", by="classic")
     shape, size = few.images.shape[1:], IMAGE_SIZE[edition.name]
-    network = classic_network(edition.backbone, shape, size, 2, advice.train_from)
-    others, rate = (data.validation, data.test), advice.learning_rate
-    validation, test = train_classic(network, few, others, rate=rate, seed=seed, **schedule(len(few)))
-    return f"{advice.depth}, rate {rate:g}", validation[:, SICK], test[:, SICK]
+    network = classic_network(edition.backbone, shape, size, 2, str(advice.train_from))
+    how = {"penalty": advice.penalty, "rate": advice.learning_rate, **schedule(len(few))}
+    validation, test = train_classic(network, few, data.validation, data.test, seed=seed, **how)
+    return f"{advice.depth}, rate {advice.learning_rate:g}", validation[:, SICK], test[:, SICK]
 
 
 def _from_scratch(data: datasets.Dataset, few: datasets.Split, seed: int) -> Found:
