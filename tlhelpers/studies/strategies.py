@@ -24,6 +24,7 @@ __all__ = [
     "Similarity",
     "Strategy",
     "advice_table",
+    "compare",
     "cost",
     "estimate_similarity",
     "map_means",
@@ -506,6 +507,14 @@ def cost(by: Advice, against: Advice = "validation", *, table: pd.DataFrame | No
     total = _mean_cost([np.mean(cases, axis=0) for cases in compared.values()])
     columns = ["data", "labels", "advised", "against", "cost", "low", "high"]
     return pd.DataFrame([*rows, ("all", "", "", "", *total)], columns=columns)
+
+
+def compare(case: pd.DataFrame, cell: Cell, other: Cell) -> tuple[float, float, float]:
+    """Points of test accuracy that one cell of a case has over another, and the ends of its 95% interval.
+
+    `case` are the rows of one case of the measured map, a cell is a cut and a depth. As in `cost`.
+    """
+    return _mean_cost([_lost(case, cell, other)])
 
 
 def _cell_by(by: Advice, table: pd.DataFrame, case: pd.DataFrame) -> Cell | None:
