@@ -69,7 +69,7 @@ nightly: env ## what is too long for each change; ONLY="axe links ..." some of i
 serve: ## show the built book on http://127.0.0.1:8000, compressed as public hosts do
 	$(PY) -m tools.serve $(OUT)/_build/html $(PORT)
 
-measure: env ## measure what the committed tables lack (can be interrupted); TABLE="curve ladder" some tables
+measure: env ## measure what the committed tables lack (can be interrupted); TABLE="curve limits" some tables
 	$(PY) -m tlhelpers.studies $(if $(TABLE),--table $(TABLE))
 
 bench: env ## the benchmarks; ONLY="name ..." some of them, QUICK=1 a tenth of the data

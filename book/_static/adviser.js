@@ -55,7 +55,8 @@ for (const adviser of document.querySelectorAll(".freezing-adviser")) {
     add(advice, "p", found.strategy, "strategy");
     const list = add(advice, "dl");
     for (const [title, ...texts] of [
-      ["Learning rate", `${found.learning_rate}, for Adam, to begin with`],
+      // At 0 nothing trains, so nothing is said of it.
+      ...(found.learning_rate ? [["Learning rate", `${found.learning_rate}, for Adam, to begin with`]] : []),
       ["Why", found.why],
       ["Measured by following it", ...found.measured, given.stamp],
     ]) {

@@ -42,11 +42,13 @@ def test_what_was_measured_is_said_and_a_rate_that_the_case_did_not_have(table):
     row[["accuracy", "low", "high", "learning_rate", "measured_rate"]] = 0.887, 0.873, 0.9, 0.0001, 0.0001
     words = (
         "mnist, 100 labels, 10 classes: 88.7 % of the test images right (95 % interval 87.3 to 90.0), "
-        "trained in 36 seconds"
+        "36.4 processor seconds for one fit"
     )
     assert adviser.measured_words(row) == words
     row["measured_rate"] = 0.0003
     assert adviser.measured_words(row) == f"{words}, at a learning rate of 0.0003"
+    row[["learning_rate", "measured_rate", "seconds"]] = 0.0, 0.0, 0.14  # nothing trains
+    assert adviser.measured_words(row) == words.replace("36.4", "0.1")
 
 
 def test_the_script_is_given_what_the_library_checks_and_says(table):

@@ -121,10 +121,10 @@ def test_random_weights_are_read_like_frozen_ones_and_follow_the_seed(small, mon
     assert random == frozen | {"weights": "random", "seed": 2}
 
 
-def test_fine_tuning_does_as_the_advice_and_the_ladder_say(small, monkeypatch):
+def test_fine_tuning_does_as_the_classic_advice_and_the_map_say(small, monkeypatch):
     asked = {}
 
-    def train(network, few, others, **how):
+    def train(network, few, *others, **how):
         asked[len(few)] = (network, how)
         right, wrong = (np.eye(5)[(part.labels + n) % 5] for n, part in enumerate(others))
         return [right, wrong]
@@ -132,13 +132,15 @@ def test_fine_tuning_does_as_the_advice_and_the_ladder_say(small, monkeypatch):
     monkeypatch.setattr(flowers, "classic_network", lambda *settings: settings)
     monkeypatch.setattr(flowers, "train_classic", train)
     for labels in flowers.SIZES:
-        advice = tl.recommend_strategy(n_examples=labels, n_classes=5, similarity="similar")
+        question = {"n_examples": labels, "n_classes": 5, "similarity": "similar"}
+        advice = tl.recommend_strategy(**question, by="classic")
+        assert advice.cut == "end"
         found = flowers.measure("fine-tuned", labels, seed=2)
         assert (found["validation"], found["value"]) == (1.0, 0.0)
         assert found["choice"] == f"{advice.depth}, rate {advice.learning_rate:g}"
         network, how = asked[labels]
         assert network == ("mobilenet_v2_glyphs", (2, 2, 3), 32, 5, advice.train_from)
-        assert (how["rate"], how["seed"]) == (advice.learning_rate, 2)
+        assert (how["penalty"], how["rate"], how["seed"]) == (advice.penalty, advice.learning_rate, 2)
     plans = {labels: (how["epochs"], how["batch_size"]) for labels, (_, how) in asked.items()}
     assert (plans[50], plans[650]) == ((30, 16), (6, 32))
     steps = [epochs * labels / batch_size for labels, (epochs, batch_size) in plans.items()]

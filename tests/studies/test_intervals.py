@@ -35,6 +35,43 @@ def test_an_interval_of_paired_differences_holds_zero_where_there_is_none(seeds)
     assert 0.92 <= np.mean([low <= 0 <= high for low, high in found]) <= 0.995
 
 
+@pytest.mark.parametrize("seeds", [(3, 3), (3, 5)])
+def test_an_interval_of_several_data_sets_covers_their_mean(seeds):
+    """Two data sets that share nothing, the second one with two cases that share its examples."""
+    rng = np.random.default_rng(sum(seeds))
+
+    def answers(n, examples, hard):
+        skill = rng.normal(0, 0.3, (n, 1))
+        return rng.random((n, examples)) < expit(2 + skill + hard)
+
+    def draw(n, examples):
+        one, other = (1.5 * rng.normal(size=examples) for _ in range(2))
+        return answers(n[0], examples, one), [answers(each, examples, other) for each in n]
+
+    truth = answers(5000, 5000, 1.5 * rng.normal(size=5000)).mean()
+    found = [intervals.interval(*draw(seeds, 300)) for _ in range(400)]
+    assert 0.92 <= np.mean([low <= truth <= high for low, high in found]) <= 0.995
+
+
+def test_data_sets_count_alike_and_what_they_share_counts_once():
+    rng = np.random.default_rng(0)
+    right = (rng.random((2, 4, 100)) < [[[0.9]], [[0.5]]]).astype(float)
+    low, high = intervals.interval(right[0], right[1][:3, :50])
+    assert (low + high) / 2 == pytest.approx((right[0].mean() + right[1][:3, :50].mean()) / 2)
+    # Cases that share their examples: the mean of those is one case, where no seed differs.
+    alike = np.repeat(right[:, :1], 4, axis=1)
+    np.testing.assert_allclose(intervals.interval([*alike]), intervals.interval(alike.mean(axis=0)))
+    apart = intervals.interval(alike[0], alike[0])
+    together = intervals.interval([alike[0], alike[0]])
+    assert np.ptp(apart) == pytest.approx(np.ptp(together) / 2**0.5, rel=0.02)
+    # The seeds of cases are other draws: they average out, though their number differs.
+    seeds = np.repeat(rng.normal(size=(5, 1)), 50, axis=1)
+    width = np.ptp(intervals.interval([seeds, seeds[:3]]))
+    assert width < np.ptp(intervals.interval(seeds[:3]))
+    with pytest.raises(ValueError, match=r"right: expected \(seeds, examples\) .* got \(1, 50\)"):
+        intervals.interval([seeds, seeds[:1]])
+
+
 def test_each_source_of_chance_counts():
     """By hand: where only seeds differ it is Student's over the seeds, where only examples do, over these."""
     over_seeds = np.repeat([[0.0], [1.0], [2.0]], 50, axis=1)

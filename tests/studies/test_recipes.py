@@ -9,9 +9,12 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import RidgeClassifier
+from sklearn.metrics import log_loss
 
 import tlhelpers as tl
 from tlhelpers import page
+from tlhelpers.backbones import feature_extractor
 from tlhelpers.studies import recipes
 
 POCKET = page.Edition("pocket", "digits", "mobilenet_v2_glyphs", "a test")
@@ -242,12 +245,22 @@ def test_the_training_step_is_traced_once(compile_as, monkeypatch):
 def test_a_classic_network_starts_anew_at_each_training():
     data = recipes.datasets.load_dataset("digits")
     network = recipes.classic_network("mobilenet_v2_glyphs", (8, 8), 32, 10, "block_16_project")
-    how = {"rate": 0.01, "epochs": 2, "batch_size": 32}
-    first, other, again = (
-        recipes.train_classic(network, data.train, [data.test], seed=seed, **how)[0] for seed in (0, 1, 0)
+    few, penalty = data.train.take(range(200)), 0.05
+    how = {"penalty": penalty, "epochs": 2, "batch_size": 32}
+    first, other, again, start = (
+        recipes.train_classic(network, few, data.validation, data.test, seed=seed, rate=rate, **how)
+        for seed, rate in ((0, 0.001), (1, 0.001), (0, 0.001), (0, 0.0))
     )
-    np.testing.assert_array_equal(first, again)
-    assert (first != other).any()
-    np.testing.assert_allclose(first.sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(first[1], again[1])
+    assert (first[1] != other[1]).any()
+    np.testing.assert_allclose(first[1].sum(axis=1), 1, rtol=1e-5)
     trains = {weight.path.split("/")[0] for weight in network.suffix.trainable_weights}
     assert trains == {"block_16_project", "Conv_1", "head"}  # BatchNorm is frozen
+    # It starts as a linear probe on the frozen features, its scale the best one for validation's loss.
+    see = feature_extractor("mobilenet_v2_glyphs", (8, 8), cuts=["out_relu"], image_size=32, pool=True)
+    x, seen = (see.predict(part.images, verbose=0) for part in (few, data.test))
+    probe = RidgeClassifier(penalty * ((x - x.mean(axis=0)) ** 2).sum(axis=1).mean()).fit(x, few.labels)
+    assert (start[1].argmax(axis=1) != probe.predict(seen)).sum() <= 1  # one may lie on a border
+    powers = [start[0] ** power for power in (0.8, 1, 1.25)]
+    losses = [log_loss(data.validation.labels, each / each.sum(axis=1, keepdims=True)) for each in powers]
+    assert np.argmin(losses) == 1

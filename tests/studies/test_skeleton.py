@@ -119,6 +119,7 @@ def model():
     keras.utils.set_random_seed(0)
     layers = [
         keras.layers.Dense(4, name="first"),
+        keras.layers.Activation("relu", name="pool"),
         keras.layers.Dropout(0.5, seed=0, name="dropout"),
         keras.layers.Dense(2, activation="softmax", name="head"),
     ]
@@ -147,6 +148,20 @@ def test_a_network_that_is_set_back_has_seen_nothing(model):
     assert (first[0] != other_seed[0]).any()
     assert (first[0] == other_rate[0]).all()
     assert (first[1] != other_rate[1]).any()
+
+
+def test_what_the_head_reads_follows_the_network(model):
+    """From the suffix's own input, with the weights that it has now, and nothing dropped."""
+    prefix, suffix = tl.split(model, at="first")
+    network = skeleton.Network(prefix, suffix, suffix.get_weights())
+    x, _ = data()
+    for factor in (1, 2):
+        model.get_layer("first").set_weights(
+            [factor * each for each in model.get_layer("first").get_weights()]
+        )
+        between = prefix.predict(x, verbose=0)
+        np.testing.assert_allclose(network.read.predict(between, verbose=0), np.maximum(between, 0))
+    assert network.read is network.read
 
 
 def test_forgetting_gives_weights_dropout_optimiser_and_rate(model):

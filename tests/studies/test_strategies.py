@@ -1,4 +1,4 @@
-"""Strategies: the advice follows the ladder, says so, and its cost is counted fairly."""
+"""Strategies: the advice follows the map by one rule, says so, and its cost is counted fairly."""
 
 import itertools
 
@@ -9,9 +9,9 @@ import pytest
 
 import tlhelpers as tl
 from tlhelpers import page
-from tlhelpers.studies import intervals, ladder, strategies
+from tlhelpers.studies import freezing_map, intervals, strategies
+from tlhelpers.studies.freezing_map import CUTS, DEPTHS
 
-BEST = {("flowers", "few"): "block 16", ("flowers", "many"): "block 13"}
 CASES = (
     ("flowers", "few", 50, 5, "similar"),
     ("flowers", "many", 650, 5, "similar"),
@@ -20,26 +20,47 @@ CASES = (
     ("pneumonia", "few", 50, 2, "different"),
     ("pneumonia", "many", 2000, 2, "different"),
 )
-COLUMNS = """data labels examples classes similarity depth train_from seed learning_rate
-validation_accuracy test_accuracy right seconds"""
+BEST = {
+    ("flowers", "few"): ("end", "last block"),
+    ("flowers", "many"): ("block 12", "half"),
+    ("mnist", "few"): ("block 9", "frozen"),
+    ("mnist", "many"): ("block 9", "everything"),
+    ("pneumonia", "few"): ("block 9", "frozen"),
+    ("pneumonia", "many"): ("block 9", "half"),
+}
+
+
+def steps(cell, other):
+    """How far two cells of the map lie apart: cuts and depths between them."""
+    return sum(
+        abs(list(names).index(a) - list(names).index(b))
+        for names, a, b in zip((CUTS, DEPTHS), cell, other, strict=True)
+    )
 
 
 def made_up(best=BEST):
-    """A ladder in which each rung away from the best one costs four test examples in a hundred."""
-    depths = list(ladder.DEPTHS)
+    """A map in which each step away from the best cell costs four test images in a hundred.
+
+    Five seeds where nothing trains, else three; each finds one in a hundred fewer than the one before.
+    """
     rows = []
-    for case, depth, seed in itertools.product(CASES, depths, range(3)):
-        away = abs(depths.index(depth) - depths.index(best.get(case[:2], "block 6")))
-        right = np.arange(200) % 100 >= 5 + 4 * away + seed
-        rate, share = 0.001 if case[0] == "mnist" else 0.0003, right.mean()
-        how = (depth, ladder.DEPTHS[depth], seed, rate)
-        rows.append((*case, *how, share, share, intervals.pack(right), 10.0 * (seed + 1)))
-    return pd.DataFrame(rows, columns=COLUMNS.split()).assign(edition="full")
+    for case, cell in itertools.product(CASES, itertools.product(CUTS, DEPTHS)):
+        cut, depth = cell
+        for seed in range(5 if depth == "frozen" else 3):
+            right = np.arange(200) % 100 >= 5 + 4 * steps(cell, best[case[:2]]) + seed
+            about = dict(zip(("data", "labels", "examples", "classes", "similarity"), case, strict=True))
+            about |= {"edition": "full", "cut": cut, "depth": depth, "seed": seed}
+            about |= {"train_from": freezing_map.train_from(cut, depth), "readout": "pooled", "penalty": 0.1}
+            rate = 0.0 if depth == "frozen" else 0.001 if case[0] == "mnist" else 0.0003
+            about |= {"learning_rate": rate, "cpu_seconds": 1.0 + 10 * DEPTHS.index(depth) + seed}
+            found = {"validation_accuracy": right.mean(), "test_accuracy": right.mean(), "test_auc": 0.9}
+            rows.append({**about, **found, "right": intervals.pack(right)})
+    return pd.DataFrame(rows)
 
 
 @pytest.fixture
-def climb(monkeypatch):
-    """Puts a made-up ladder in the place of the measured one, and gives it back."""
+def put(monkeypatch):
+    """Puts a made-up map in the place of the measured one, and gives it back."""
 
     def put(table):
         monkeypatch.setattr(page, "measured", lambda name: table)
@@ -49,98 +70,146 @@ def climb(monkeypatch):
 
 
 @pytest.fixture
-def climbed(climb):
-    return climb(made_up())
+def mapped(put):
+    return put(made_up())
 
 
-def rung(table, data, labels, depth):
-    """The rows of one rung, over the seeds."""
-    return (table.data == data) & (table.labels == labels) & (table.depth == depth)
+def rows_of(table, data, labels, *cell):
+    """The rows of a case, or of one of its cells, over the seeds."""
+    found = (table.data == data) & (table.labels == labels)
+    return found & (table[["cut", "depth"]] == [*cell]).all(axis=1) if cell else found
 
 
 def advise(n_examples, n_classes, similarity, **by):
     return tl.recommend_strategy(n_examples=n_examples, n_classes=n_classes, similarity=similarity, **by)
 
 
-def by_case(*how, **against):
-    return strategies.regret(*how, **against).set_index(["data", "labels"])
+def cell(advice):
+    return advice.cut, advice.depth
 
 
-def test_the_advice_follows_the_ladder_and_says_where_it_contradicts(climbed):
+def by_case(*how, **options):
+    return strategies.cost(*how, **options).set_index(["data", "labels"])
+
+
+def test_the_advice_is_a_cell_of_the_map_and_says_what_the_classic_one_lost(mapped):
     advice = advise(60, 5, "similar")
-    assert advice.depth == "block 16"
-    assert "The measurement agrees." in advice.why
+    assert (cell(advice), advice.layer, advice.batch_norm) == (("end", "last block"), "out_relu", "frozen")
+    assert (advice.readout, advice.penalty, advice.learning_rate) == ("pooled", 0.1, 0.0003)
+    assert advice.cpu_seconds == pytest.approx(12)  # 11, 12 and 13
+    assert "Best on validation was training the last block of the network up to its end." in advice.why
+    assert advice.why.endswith("The measurement agrees.")
     advice = advise(600, 5, "similar")
-    assert advice.freeze == {"train_from": "block_13_expand", "batch_norm": "frozen"}
-    assert "training from block 10 on. The measurement contradicts it" in advice.why
-    assert "it lost 4.0 points on test (95% interval" in advice.why
-    assert "cheaper" not in advice.why
-    # Where the cases' rates differ, the lower one is advised.
-    assert advise(50, 5, "different").learning_rate == 0.0003
+    assert advice.freeze == {"train_from": "block_7_expand", "batch_norm": "frozen"}
+    assert 'The classic advice here is "unfreeze more layers", read as training the later' in advice.why
+    assert "The measurement contradicts it: against the advice here it lost 4.0 points on test" in advice.why
+    assert "Within a point" not in advice.why
+    # Cutting early and training nothing is an answer, too. Frozen and half: one cut, two depths apart.
+    advice = advise(50, 5, "different")
+    assert (cell(advice), advice.learning_rate, advice.train_from) == (("block 9", "frozen"), 0, None)
+    assert "linear classifier on the frozen network, read out at block 9" in advice.why
+    assert "it lost 16.0 points on test (95% interval" in advice.why
 
 
-def test_a_difference_of_chance_is_not_called_a_contradiction(climb):
-    table = climb(made_up({("flowers", "many"): "block 10"}))
-    better = []
-    for packed in table[rung(table, "flowers", "many", "block 10")].right:
-        right = intervals.right_answers(packed)
-        # Three examples more, two others less: half a point ahead on test, and best on validation.
-        more, less = np.flatnonzero(~right)[:3], np.flatnonzero(right)[:2]
-        right[more], right[less] = True, False
-        better.append(intervals.pack(right))
-    block_13 = rung(table, "flowers", "many", "block 13")
-    table.loc[block_13, "validation_accuracy"] = 0.99
-    table.loc[block_13, "right"] = better
-    advice = advise(600, 5, "similar")
-    assert advice.depth == "block 13"
-    assert "The measurement can't tell the two apart" in advice.why
-    assert "it lost 0.5 points on test (95% interval -" in advice.why
-    # Block 13 to the end is less than block 10 to the end.
-    assert "Training from block 13 on trains fewer layers, so it is the cheaper of the two." in advice.why
-
-
-def test_validation_chooses_and_test_does_not(climbed):
-    at = rung(climbed, "flowers", "few", "everything")
-    climbed.loc[at, ["test_accuracy", "right"]] = 1.0, intervals.pack(np.ones(200, bool))
-    assert advise(60, 5, "similar").depth == "block 16"
-
-
-@pytest.mark.parametrize(("behind", "advised"), [(0.009, "head only"), (0.011, "block 16")])
-def test_within_a_point_of_the_best_fewer_layers_are_advised(behind, advised, climbed):
-    climbed.loc[rung(climbed, "flowers", "few", "head only"), "validation_accuracy"] = 0.94 - behind
+@pytest.mark.parametrize(
+    ("finds", "verdict"),
+    [
+        # One fewer than the advised cell, among other images; and all of them.
+        (
+            lambda right: np.roll(right, 50) & (np.arange(200) > 0),
+            "does not decide between the two: against the advice here it lost 0.5",
+        ),
+        (np.ones_like, "speaks for it: against the advice here it lost -6.0 points on test (95% interval"),
+    ],
+)
+def test_what_the_classic_advice_lost_is_judged_by_its_interval(finds, verdict, put):
+    table = put(made_up(BEST | {("flowers", "few"): ("block 9", "frozen")}))
+    best = table[rows_of(table, "flowers", "few", "block 9", "frozen")].right[:3]
+    classic = rows_of(table, "flowers", "few", "end", "last block")
+    found = [intervals.pack(finds(intervals.right_answers(packed))) for packed in best]
+    table.loc[classic, "right"] = found
     advice = advise(60, 5, "similar")
-    assert advice.depth == advised
-    assert (advice.train_from is None) == (advised == "head only")
-    assert ("Training the head alone was within a point of it" in advice.why) == (behind < 0.01)
-    # Regret counts against the very best.
-    assert strategies.regret("measured").against[0] == "block 16"
+    assert cell(advice) == ("block 9", "frozen")
+    assert f"The measurement {verdict}" in advice.why
 
 
-def test_the_cases_of_a_kind_count_alike(climb):
-    climb(made_up({("mnist", "few"): "block 16", ("pneumonia", "few"): "block 10"}))
-    # Block 13 lies one rung from both, so it loses as much as either best one does.
+def test_validation_chooses_and_test_does_not(mapped):
+    at = rows_of(mapped, "flowers", "few", "block 5", "everything")
+    mapped.loc[at, ["test_accuracy", "right"]] = 1.0, intervals.pack(np.ones(200, bool))
+    assert cell(advise(60, 5, "similar")) == ("end", "last block")
+
+
+@pytest.mark.parametrize(("behind", "advised"), [(0.009, "frozen"), (0.011, "last block")])
+def test_of_cells_within_a_point_of_the_best_the_quickest_is_advised(behind, advised, mapped):
+    # Over the seeds that both have: 0, 1 and 2. Two more seeds of the frozen cell did worse.
+    frozen = rows_of(mapped, "flowers", "few", "end", "frozen") & (mapped.seed < 3)
+    mapped.loc[frozen, "validation_accuracy"] = 0.94 - behind
+    advice = advise(60, 5, "similar")
+    assert cell(advice) == ("end", advised)
+    assert ("Within a point of it, and of these the quickest, was" in advice.why) == (behind < 0.01)
+    # What following it costs counts against the very best.
+    assert strategies.cost("measured").against[0] == "end, last block"
+
+
+def test_seconds_decide_and_of_equals_the_earlier_cut(mapped):
+    case = rows_of(mapped, "flowers", "few")
+    mapped.loc[case, "validation_accuracy"] = 0.9
+    assert cell(advise(60, 5, "similar")) == ("block 5", "frozen")
+    quick = rows_of(mapped, "flowers", "few", "block 12", "everything")
+    mapped.loc[quick, "cpu_seconds"] = 0.5
+    assert cell(advise(60, 5, "similar")) == ("block 12", "everything")
+
+
+def test_the_cases_of_a_kind_count_alike(put):
+    put(
+        made_up(
+            BEST | {("mnist", "few"): ("block 5", "frozen"), ("pneumonia", "few"): ("block 12", "frozen")}
+        )
+    )
+    # Cuts between the two best ones lose as much as either does.
     advice = advise(100, 10, "different")
     behind = strategies._behind(advice.evidence)
-    assert behind[["block 16", "block 13", "block 10"]].tolist() == pytest.approx([0.04] * 3)
-    assert advice.depth == "block 16"
+    cuts = ["block 5", "block 9", "block 12"]
+    assert [behind[cut, "frozen"] for cut in cuts] == pytest.approx([0.04] * 3)
+    assert behind["end", "frozen"] == pytest.approx(0.08)
+    assert cell(advice) == ("block 5", "frozen")
 
 
-def test_classic_advice_is_the_classic_table(climbed):
+def test_a_cell_that_is_missing_in_one_case_is_not_advised(put):
+    whole = made_up()
+    advised = rows_of(whole, "mnist", "few", "block 9", "frozen")
+    put(whole[~advised])
+    assert cell(advise(100, 10, "different")) != ("block 9", "frozen")
+    put(whole[~rows_of(whole, "mnist", "few", "end", "half")])
+    for by in ("measured", "classic"):
+        with pytest.raises(LookupError, match="expected end, half of mnist, few labels, in the measured map"):
+            advise(100, 10, "different", by=by)
+
+
+def test_classic_advice_is_the_classic_table(mapped):
     questions = itertools.product(("similar", "different"), (50, 5000))
-    depths = [advise(n, 5, kind, by="classic").depth for kind, n in questions]
-    assert depths == ["block 16", "block 10", "block 6", "everything"]
+    cells = [cell(advise(n, 5, kind, by="classic")) for kind, n in questions]
+    assert cells == [("end", depth) for depth in ("last block", "half", "half", "everything")]
+    assert advise(50, 5, "similar", by="classic").why.endswith("up to its end.")
 
 
-def test_few_and_many_part_half_way_between_what_was_measured(climbed):
+def test_few_and_many_part_half_way_between_what_was_measured(mapped):
     # Similar data: 10 and 130 a class, so the border is the root of 1,300, which is 36.06.
     few, many = advise(36 * 5, 5, "similar"), advise(37 * 5, 5, "similar")
-    assert (few.depth, many.depth) == ("block 16", "block 13")
-    assert "the border, 36.1" in few.why
+    assert (few.depth, many.depth) == ("last block", "half")
+    assert "fewer than the border, 36.1. The map was measured with up to 10 and with 130 or more" in few.why
     # Different data: 25 (X-rays) and 200 (digits).
-    assert "the border, 70.7" in advise(9, 3, "different").why
+    assert "at least the border, 70.7" in advise(300, 3, "different").why
 
 
-def test_the_table_holds_every_answer_and_where_it_changes():
+def test_where_cases_differ_in_their_settings_the_careful_one_is_advised(mapped):
+    case = rows_of(mapped, "mnist", "many")
+    mapped.loc[case, ["readout", "penalty"]] = "all places", 10.0
+    advice = advise(5000, 5, "different")
+    assert (advice.readout, advice.penalty, advice.learning_rate) == ("all places", 10.0, 0.0003)
+
+
+def test_the_table_holds_every_answer_and_where_it_changes(mapped):
     table = strategies.advice_table()
     assert table.why.nunique() == 4
     for kind, of_kind in table.groupby("similarity"):
@@ -150,64 +219,78 @@ def test_the_table_holds_every_answer_and_where_it_changes():
             for n in (k, int(border * k), int(border * k) + 1, 10**6):
                 advice = advise(n, k, kind)
                 rows = of_kind[(of_kind["from"] <= n / k) & (n / k < of_kind["to"])]
-                (found,) = rows[["depth", "strategy", "learning_rate", "why"]].drop_duplicates().values
-                assert [*found] == [advice.depth, advice.words, advice.learning_rate, advice.why]
+                names = ["cut", "depth", "strategy", "learning_rate", "why"]
+                (found,) = rows[names].drop_duplicates().values
+                expected = [advice.cut, advice.depth, advice.words, advice.learning_rate, advice.why]
+                assert [*found] == expected
 
 
-def test_the_table_has_what_was_measured_by_following_the_advice(climbed):
+def test_the_table_has_what_was_measured_by_following_the_advice(mapped):
     table = strategies.advice_table().set_index(["data", "labels"])
     assert sorted(table.index) == sorted((data, examples) for data, _, examples, *_ in CASES)
-    few = table.loc[("mnist", 100)]
+    # Both cases lie one depth from the other's best, and half is the quicker one of the two.
+    many = table.loc[("mnist", 2000)]
+    assert (many.cut, many.depth) == ("block 9", "half")
     # Cases differ in their rates: the lower is advised, each was measured with its own.
-    assert (few.learning_rate, few.measured_rate, few.classes) == (0.0003, 0.001, 10)
-    assert few.accuracy == pytest.approx(0.94)
-    # 200 images leave more open than three seeds a point apart: 4.303 * 0.01 / 3**0.5 is 0.025.
-    assert 0.94 - few.low == pytest.approx(1.96 * (0.94 * 0.06 / 200) ** 0.5, rel=0.1)
-    assert few.seconds == 20
+    assert (many.learning_rate, many.measured_rate, many.classes) == (0.0003, 0.001, 10)
+    assert many.accuracy == pytest.approx(0.9)
+    assert many.seconds == pytest.approx(22)
+    right = mapped[rows_of(mapped, "mnist", "many", "block 9", "half")].right
+    answers = np.array([intervals.right_answers(each) for each in right])
+    assert (many.low, many.high) == pytest.approx(intervals.interval(answers))
     assert strategies.advice_table(by="classic").depth.tolist()[-1] == "everything"
     with pytest.raises(ValueError, match='by: expected "measured" or "classic", got \'guess\''):
         strategies.advice_table(by="guess")
 
 
-def test_an_interval_is_the_wider_of_the_seeds_and_the_images(climbed):
-    climbed.loc[rung(climbed, "flowers", "few", "block 16"), "test_accuracy"] = [0.94, 0.84, 1.0]
-    row = strategies.advice_table().iloc[0]
-    evidence = advise(60, 5, "similar").evidence.set_index("depth")
-    assert row.low == evidence.test_low["block 16"] < 0.85
+def test_means_are_over_the_seeds_that_all_cells_have(mapped):
+    case = mapped[rows_of(mapped, "flowers", "few")]
+    means = strategies.map_means(case).set_index(["cut", "depth"])
+    assert (means.seeds == 3).all()
+    assert means.test_accuracy["end", "last block"] == pytest.approx(0.94)
+    assert means.test_accuracy["end", "frozen"] == pytest.approx(0.90)
+    frozen = strategies.map_means(case[case.depth == "frozen"]).set_index("cut")
+    assert (frozen.seeds == 5).all()
+    assert frozen.test_accuracy["end"] == pytest.approx(0.89)
+    assert [*frozen.index] == [*CUTS]
     # More than all is not to be had.
-    assert evidence.test_high["block 16"] > 1
+    case.loc[rows_of(case, "flowers", "few", "end", "half"), "right"] = [
+        intervals.pack(np.arange(200) >= lost) for lost in (0, 0, 4)
+    ]
+    row = strategies.map_means(case).set_index(["cut", "depth"]).loc["end", "half"]
     assert row.high == 1
+    assert 0.9 < row.low < 0.98
 
 
-def test_a_strategy_says_which_layers_train_and_freeze_takes_it():
-    backbone, words = tl.load_backbone("mobilenet_v2_glyphs", weights="random"), {}
-    for depth, layer in ladder.DEPTHS.items():
-        strategy = strategies.Strategy(depth, layer, "frozen", 0.1, "", pd.DataFrame())
-        words[depth] = strategy.words
+def test_a_strategy_says_what_trains_and_freeze_takes_it(mapped):
+    whole = tl.load_backbone("mobilenet_v2_glyphs", weights="random")
+    words = {}
+    for cut, depth in itertools.product(CUTS, DEPTHS):
+        layer = freezing_map.train_from(cut, depth)
+        how = ("frozen", "pooled", 0.1, 0.001, 1.0, "", pd.DataFrame())
+        strategy = strategies.Strategy(cut, depth, CUTS[cut], layer, *how)
+        words[cut, depth] = strategy.words
+        backbone = keras.Model(whole.inputs, whole.get_layer(strategy.layer).output)
         tl.freeze(backbone, **strategy.freeze)
         trains = [each for each in backbone.layers if each.trainable]
         assert [each.name for each in trains[:1]] == ([layer] if layer else [])
         assert not any(isinstance(each, keras.layers.BatchNormalization) for each in trains)
-    assert words["head only"] == "Train the head alone; freeze the whole backbone."
-    assert words["everything"] == "Train everything; freeze every BatchNorm layer."
-    assert words["block 6"].startswith("Train from block 6 on, and the head; freeze all before it")
+    assert words["block 5", "frozen"] == (
+        "Cut after block 5. Freeze all of it, and fit a linear classifier to its pooled output."
+    )
+    assert words["end", "half"] == (
+        "Keep the whole network. Fit a linear classifier to its pooled output, then train the later half of "
+        "the network with it; freeze BatchNorm."
+    )
+    assert advise(50, 5, "different").words == words["block 9", "frozen"]
+    mapped["readout"] = "all places"
+    assert advise(50, 5, "different").words.endswith("fit a linear classifier to all of its output.")
 
 
-def test_the_evidence_has_means_and_intervals_over_seeds(climbed):
-    evidence = advise(60, 5, "similar").evidence
-    assert evidence.depth.tolist() == list(ladder.DEPTHS)
-    row = evidence.set_index("depth").loc["block 16"]
-    assert row.seeds == 3
-    assert row.test_accuracy == pytest.approx(0.94)
-    # Three values 0.01 apart: t(0.975, 2) = 4.303, times 0.01 over the root of 3.
-    assert row.test_high - row.test_accuracy == pytest.approx(4.303 * 0.01 / 3**0.5, rel=1e-3)
-    assert row.test_accuracy - row.test_low == pytest.approx(row.test_high - row.test_accuracy)
-
-
-def test_a_similarity_may_be_an_estimate_or_its_number(climbed):
+def test_a_similarity_may_be_an_estimate_or_its_number(mapped):
     found = strategies.Similarity("similar", 0.6, 0.8, 0.5, 100)
-    depths = [advise(60, 5, given).depth for given in (found, 0.6, np.float64(0.34), 0.33, -2.0)]
-    assert depths == ["block 16", "block 16", "block 16", "block 6", "block 6"]
+    cuts = [advise(60, 5, given).cut for given in (found, 0.6, np.float64(0.34), 0.33, -2.0)]
+    assert cuts == ["end", "end", "end", "block 9", "block 9"]
 
 
 @pytest.mark.parametrize(
@@ -223,61 +306,94 @@ def test_a_similarity_may_be_an_estimate_or_its_number(climbed):
         ({"similarity": float("nan")}, ValueError, "got nan"),
         ({"similarity": 1.5}, ValueError, r"at most 1\), got 1.5"),
         ({"by": "guess"}, ValueError, 'by: expected "measured" or "classic", got \'guess\''),
-        ({}, LookupError, "expected similar data with few and with many labels in the measured ladder"),
+        ({}, LookupError, "expected similar data with few and with many labels in the measured map"),
     ],
 )
-def test_a_question_without_an_answer_gets_one_clear_error(change, error, message, climb):
-    climb(made_up().query("data != 'flowers'"))
+def test_a_question_without_an_answer_gets_one_clear_error(change, error, message, put):
+    put(made_up().query("data != 'flowers'"))
     with pytest.raises(error, match=message):
         tl.recommend_strategy(**{"n_examples": 100, "n_classes": 10, "similarity": "similar", **change})
 
 
-def test_two_advices_are_compared_on_the_same_examples(climbed):
-    found = by_case("classic", against="measured")
-    np.testing.assert_allclose(found.regret, by_case("classic").regret - by_case("measured").regret)
-    np.testing.assert_allclose(by_case("measured", against="classic").low, -found.high)
-    # Where both say the same, nothing is lost, whatever the examples.
-    same = found.advised == found.against
-    assert same.any()
-    assert (found[same].iloc[:-1][["regret", "low", "high"]] == 0).all(axis=None)
-    # Only cases that both have an advice for.
-    assert "flowers" not in strategies.regret("classic", against="measured elsewhere").data.to_list()
+WAYS = ("measured", "classic", "measured elsewhere", "frozen", "validation")
 
 
-def test_regret_counts_points_against_the_best_depth(climbed):
+@pytest.mark.parametrize(("by", "against"), [*itertools.combinations_with_replacement(WAYS, 2)])
+def test_two_ways_to_choose_are_compared_with_the_same_seeds(by, against, mapped):
+    found = by_case(by, against)
+    elsewhere = "measured elsewhere" in (by, against)
+    assert ("flowers" in found.index.get_level_values(0)) != elsewhere
+    for (data, labels), row in found.iloc[:-1].iterrows():
+        right = [
+            np.array(
+                [
+                    intervals.right_answers(packed)
+                    for packed in mapped[rows_of(mapped, data, labels, *each.split(", "))].right
+                ],
+                float,
+            )
+            for each in (row.advised, row.against)
+        ]
+        seeds = min(map(len, right))
+        assert seeds == (5 if row.advised.endswith("frozen") and row.against.endswith("frozen") else 3)
+        lost = right[1][:seeds] - right[0][:seeds]
+        assert row.cost == pytest.approx(100 * lost.mean(), abs=1e-9)
+        assert (row.low, row.high) == pytest.approx(tuple(100 * np.array(intervals.interval(lost))))
+    # All: the mean over data sets of the mean over their cases.
+    by_data = found.iloc[:-1].groupby("data").cost.mean()
+    assert found.cost.iloc[-1] == pytest.approx(by_data.mean(), abs=1e-9)
+    assert found.low.iloc[-1] <= found.cost.iloc[-1] <= found.high.iloc[-1]
+    # The other way round, and against itself.
+    turned = by_case(against, by)
+    np.testing.assert_allclose(turned.cost, -found.cost, atol=1e-9)
+    np.testing.assert_allclose(turned.low, -found.high, atol=1e-9)
+    if by == against:
+        assert (found[["cost", "low", "high"]] == 0).all(axis=None)
+
+
+def test_the_cost_counts_points(mapped):
     found = by_case("classic")
-    # Block 10 lies one rung from block 13, the whole network one from block 6.
-    assert found.loc[("flowers", "few"), "regret"] == 0
-    assert found.loc[("flowers", "many"), "regret"] == pytest.approx(4.0)
-    assert found.loc[("mnist", "many"), ["advised", "against"]].tolist() == ["everything", "block 6"]
-    assert found.loc[("all", ""), "regret"] == pytest.approx((4 + 0 + 4 + 0 + 4) / 6)
-    assert (strategies.regret("measured").regret == 0).all()
-    # Four in a hundred differ, all in one direction: 200 examples, so one standard error is 1.39 points.
-    # Unpaired it would be wider: the sum of both variances, 0.07 * 0.93 and 0.11 * 0.89.
-    one = found.loc[("flowers", "many")]
-    assert one.low <= one.regret <= one.high
-    assert one.high - one.low == pytest.approx(2 * 1.96 * 1.39, rel=0.15)
-    assert one.high - one.low < 2 * 1.96 * 100 * np.sqrt((0.07 * 0.93 + 0.11 * 0.89) / 200)
+    assert found.loc[("flowers", "few"), "cost"] == 0
+    assert found.loc[("flowers", "many"), "cost"] == pytest.approx(4)
+    assert found.loc[("mnist", "few"), ["advised", "against"]].tolist() == ["end, half", "block 9, frozen"]
+    assert found.loc[("mnist", "few"), "cost"] == pytest.approx(16)
+    # "frozen" takes the best of the frozen cells: one depth away here, and none.
+    found = by_case("frozen")
+    assert found.loc[("flowers", "few"), ["advised", "cost"]].tolist() == ["end, frozen", pytest.approx(4)]
+    assert found.loc[("mnist", "few"), "cost"] == 0
 
 
-def test_advice_from_elsewhere_does_not_look_at_the_case(climb):
-    climb(made_up({("mnist", "few"): "head only", ("pneumonia", "few"): "block 13"}))
+def test_the_cases_of_a_data_set_share_its_test_images(mapped):
+    """A data set's images are counted once, not once for each of its cases."""
+    many = mapped[mapped.data == "flowers"].query("labels == 'many'")
+    found = strategies.cost("frozen", table=pd.concat([many, many.assign(labels="few")]))
+    width = found.high - found.low
+    # The seeds all differ alike here, so that nothing is averaged out.
+    np.testing.assert_allclose(width, width[0])
+    assert width[0] > 1
+
+
+def test_advice_from_elsewhere_does_not_look_at_the_case(put):
+    other = {("mnist", "few"): ("block 5", "frozen"), ("pneumonia", "few"): ("block 12", "last block")}
+    put(made_up(BEST | other))
     found = by_case("measured elsewhere")
     # Flowers are the only similar data, so nothing is said of them.
     assert "flowers" not in found.index.get_level_values(0)
-    assert found.loc[("mnist", "few"), ["advised", "against"]].tolist() == ["block 13", "head only"]
-    assert found.loc[("mnist", "few"), "regret"] == pytest.approx(8.0)
+    expected = ["block 12, last block", "block 5, frozen"]
+    assert found.loc[("mnist", "few"), ["advised", "against"]].tolist() == expected
+    assert found.loc[("mnist", "few"), "cost"] == pytest.approx(12)
 
 
-def test_an_unknown_advice_has_no_regret(climbed):
+def test_a_way_that_there_is_not_has_no_cost(mapped):
     with pytest.raises(ValueError, match=r"by: expected .* got 'guess'"):
-        strategies.regret("guess")
-    with pytest.raises(ValueError, match='against: expected "best"'):
-        strategies.regret("classic", against="bst")
-    with pytest.raises(LookupError, match="expected 'block 6' of mnist, few labels, in the measured ladder"):
-        strategies.regret("classic", table=climbed[(climbed.data != "mnist") | (climbed.depth != "block 6")])
+        strategies.cost("guess")
+    with pytest.raises(ValueError, match=r"against: expected .* got 'best'"):
+        strategies.cost("classic", against="best")
+    lacks = mapped[~rows_of(mapped, "mnist", "few", "end", "half")]
+    with pytest.raises(LookupError, match="expected end, half of mnist, few labels, in the measured map"):
+        strategies.cost("classic", table=lacks)
     with pytest.raises(LookupError, match="at least one case"):
-        strategies.regret("measured elsewhere", table=climbed[climbed.data == "flowers"])
+        strategies.cost("measured elsewhere", table=mapped[mapped.data == "flowers"])
 
 
 def features(gain, *, n=120, classes=3, seed=0):

@@ -110,15 +110,18 @@ def test_from_scratch_takes_the_better_rate_and_learns(monkeypatch):
     assert found["value"] > 0.8
 
 
-def test_fine_tuning_does_as_the_advice_says(monkeypatch):
-    def train(network, few, others, **how):
-        assert how == {"rate": advice.learning_rate, "seed": 3, **xrays.schedule(len(few))}
+def test_fine_tuning_does_as_the_classic_advice_says(monkeypatch):
+    def train(network, few, *others, **how):
+        given = {"penalty": advice.penalty, "rate": advice.learning_rate, "seed": 3}
+        assert how == given | xrays.schedule(len(few))
         assert network == ("mobilenet_v2_glyphs", (8, 8), 32, 2, advice.train_from)
         return [np.eye(2)[part.labels] for part in others]
 
     monkeypatch.setattr(xrays, "classic_network", lambda *settings: settings)
     monkeypatch.setattr(xrays, "train_classic", train)
-    advice = tl.recommend_strategy(n_examples=60, n_classes=2, similarity="different")
+    question = {"n_examples": 60, "n_classes": 2, "similarity": "different"}
+    advice = tl.recommend_strategy(**question, by="classic")
+    assert advice.cut == "end"
     found = xrays.measure("fine-tuned", 60, seed=3)
     assert found["choice"] == f"{advice.depth}, rate {advice.learning_rate:g}"
     assert (found["validation"], found["value"]) == (1.0, 1.0)

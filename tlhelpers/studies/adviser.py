@@ -73,5 +73,5 @@ def measured_words(case: "pd.Series[Any]") -> str:
     right, low, high = (f"{100 * case[name]:.1f}" for name in ("accuracy", "low", "high"))
     return (
         f"{case['data']}, {case['labels']} labels, {case['classes']} classes: {right} % of the test images "
-        f"right (95 % interval {low} to {high}), trained in {case['seconds']:.0f} seconds{rate}"
+        f"right (95 % interval {low} to {high}), {case['seconds']:.1f} processor seconds for one fit{rate}"
     )

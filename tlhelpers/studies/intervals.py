@@ -4,6 +4,9 @@ A difference may come from the seeds (the labels that were drawn, the head, the 
 the test examples that happened to be chosen. An interval here covers both.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
@@ -11,15 +14,16 @@ from scipy import stats
 __all__ = ["interval", "pack", "right_answers"]
 
 
-def interval(*right: npt.ArrayLike) -> tuple[float, float]:
+def interval(*right: npt.NDArray[Any] | Sequence[Any]) -> tuple[float, float]:
     """A 95% interval for a mean over seeds and test examples: ``(low, high)``.
 
     `right` is (seeds, examples), two of each at least: 1 where a run found an example and 0 where not, or the
     difference between two ways with the same seed. Several are averaged, each counting alike, as of data sets
-    that share nothing. The variance of the mean over seeds and that over examples are added, and Student's t
-    gets its degrees of freedom from them. What seeds and examples do together is counted in both, so the
-    interval is a little wide rather than too narrow. Source of the degrees of freedom: Satterthwaite, *An
-    approximate distribution of estimates of variance components*, 1946.
+    that share nothing. In the place of one there may be a list, whose arrays share the examples and not the
+    seeds, as few and many labels of a data set do. The variance of the mean over seeds and that over examples
+    are added, and Student's t gets its degrees of freedom from them. What seeds and examples do together is
+    counted in both, so the interval is a little wide rather than too narrow. Source of the degrees of
+    freedom: Satterthwaite, *An approximate distribution of estimates of variance components*, 1946.
 
     Examples
     --------
@@ -32,16 +36,19 @@ def interval(*right: npt.ArrayLike) -> tuple[float, float]:
     """
     parts, freedoms, means = list[float](), list[int](), list[float]()
     for each in right:
-        values = np.asarray(each, np.float64)
-        if values.ndim != 2 or min(values.shape) < 2:
-            raise ValueError(
-                f"right: expected (seeds, examples) with two of each at least, got {values.shape}. "
-                "Stack the answers of several runs."
-            )
-        means.append(float(values.mean()))
-        for axis, n in enumerate(values.shape):
-            parts.append(values.mean(axis=1 - axis).var(ddof=1) / n / len(right) ** 2)
-            freedoms.append(n - 1)
+        cases = [np.asarray(case, np.float64) for case in (each if np.ndim(each[0]) > 1 else [each])]
+        for case in cases:
+            if case.ndim != 2 or min(case.shape) < 2:
+                raise ValueError(
+                    f"right: expected (seeds, examples) with two of each at least, got {case.shape}. "
+                    "Stack the answers of several runs."
+                )
+        by_seed = [case.mean(axis=1) / len(cases) for case in cases]
+        by_example = np.mean([case.mean(axis=0) for case in cases], axis=0)
+        means.append(float(by_example.mean()))
+        for values in (*by_seed, by_example):
+            parts.append(values.var(ddof=1) / len(values) / len(right) ** 2)
+            freedoms.append(len(values) - 1)
     mean, spread = float(np.mean(means)), np.array(parts)
     if not spread.any():
         return mean, mean

@@ -23,6 +23,7 @@ from sklearn.model_selection import GridSearchCV, PredefinedSplit, train_test_sp
 from tlhelpers import cache, page
 from tlhelpers.evaluation import probe
 from tlhelpers.page.editions import Edition
+from tlhelpers.prefix import split
 
 __all__ = ["Study", "application", "balanced", "check_one", "draw", "in_proportion", "measure"]
 
@@ -311,7 +312,7 @@ class Network:
     @functools.cached_property
     def read(self) -> keras.Model:
         """From what the prefix gives to the features that the head reads, without its dropout."""
-        return keras.Model(self.suffix.inputs, self.suffix.get_layer("dropout").input)
+        return split(self.suffix, at="pool")[0]
 
     def reset(self, rate: float, seed: int) -> None:
         """As at first, but for a head drawn from the seed."""

@@ -7,7 +7,7 @@ Explained in the chapter "Choose what to freeze".
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,7 @@ __all__ = [
 Kind = Literal["similar", "different"]
 Labels = Literal["few", "many"]
 By = Literal["measured", "classic"]
+Right = npt.NDArray[np.float64]
 Cell = tuple[str, str]
 """A cut and a depth, by their names in the map."""
 
@@ -52,6 +53,7 @@ _IN_WORDS = {
     ("different", "few"): "fine-tune the layers nearer the input",
     ("different", "many"): "fine-tune the whole network",
 }
+_TRAINS = {"last block": "the last block", "half": "the later half", "everything": "all"}
 
 EDITION = "full"
 """The advice rests on the full edition's map, whichever edition runs."""
@@ -115,13 +117,13 @@ class Strategy:
 
     @property
     def words(self) -> str:
-        """Where to cut and what trains, in two sentences."""
+        """Where to cut, what the linear classifier reads, and what trains."""
         where = f"Cut after {self.cut}." if self.cut != "end" else "Keep the whole network."
+        reads = "its pooled output" if self.readout == "pooled" else "all of its output"
         if self.train_from is None:
-            return f"{where} Freeze all of it, and fit a linear classifier to its features."
-        trains = {"half": "the later half of its blocks"}.get(self.depth, f"the {self.depth}")
-        trains = "everything" if self.depth == "everything" else trains
-        return f"{where} Start from a linear classifier, then train {trains} with it; freeze BatchNorm."
+            return f"{where} Freeze all of it, and fit a linear classifier to {reads}."
+        trains = f"then train {_TRAINS[self.depth]} of the network with it"
+        return f"{where} Fit a linear classifier to {reads}, {trains}; freeze BatchNorm."
 
     @property
     def freeze(self) -> dict[str, Any]:
@@ -220,24 +222,26 @@ def estimate_similarity(
 
 
 def map_means(table: pd.DataFrame) -> pd.DataFrame:
-    """Each cell's mean over the seeds, in the table's order, with what it kept and what it costs.
+    """Each cell's mean over the seeds that all cells of `table` have, so that they differ in nothing else.
 
     Columns: what names a cell, its setting, ``seeds``, ``validation_accuracy``, ``test_accuracy`` with a 95%
-    interval over seeds and test images (``low``, ``high``: `tlhelpers.studies.intervals.interval`), and
-    ``cpu_seconds``.
+    interval over seeds and test images (``low``, ``high``: `tlhelpers.studies.intervals.interval`),
+    ``test_auc`` and ``cpu_seconds``. The cells keep the table's order.
     """
     keys = ["data", "labels", "examples", "classes", "similarity", "cut", "depth"]
+    cells_with = table.seed.value_counts()
+    shared = table[table.seed.isin(cells_with.index[cells_with == cells_with.max()])]
     rows = []
-    for name, cell in table.groupby(keys, sort=False):
-        low, high = interval(_right(cell))
+    for name, cell in shared.groupby(keys, sort=False):
+        low, high = np.clip(interval(_right(cell)), 0, 1)
         means = cell[["validation_accuracy", "test_accuracy", "test_auc", "cpu_seconds"]].mean()
         kept = cell.iloc[0][["readout", "penalty", "learning_rate"]]
-        ends = {"low": max(low, 0.0), "high": min(high, 1.0), "seeds": len(cell)}
+        ends = {"low": low, "high": high, "seeds": len(cell)}
         rows.append({**dict(zip(keys, name, strict=True)), **kept, **means, **ends})
     return pd.DataFrame(rows)
 
 
-def _right(cell: pd.DataFrame) -> npt.NDArray[np.float64]:
+def _right(cell: pd.DataFrame) -> Right:
     """Which test images each of a cell's rows found: (seeds, images)."""
     return np.array([right_answers(packed) for packed in cell.right], float)
 
@@ -291,7 +295,7 @@ def recommend_strategy(
     kind = _kind(similarity)
     _check_counts(n_examples=n_examples, n_classes=n_classes)
     _inputs.word("by", by, ("measured", "classic"))
-    labels: Labels = "few" if n_examples / n_classes < _mapped(kind).border else "many"
+    labels: Labels = "few" if n_examples / n_classes < _mapped(kind)[1] else "many"
     return _strategy(kind, labels, by)
 
 
@@ -307,44 +311,33 @@ def advice_table(*, by: By = "measured") -> pd.DataFrame:
     _inputs.word("by", by, ("measured", "classic"))
     found = []
     for kind, labels in CLASSIC:
-        border, advice = _mapped(kind).border, _strategy(kind, labels, by)
-        # One example a class is the least that an advice is given for.
-        holds = (1.0, border) if labels == "few" else (border, math.inf)
-        found += [
-            {
-                "similarity": kind,
-                "from": holds[0],
-                "to": holds[1],
-                "cut": advice.cut,
-                "depth": advice.depth,
-                "strategy": advice.words,
-                "learning_rate": advice.learning_rate,
-                "data": case.data,
-                "labels": case.examples,
-                "classes": case.classes,
-                "accuracy": case.test_accuracy,
-                "low": case.low,
-                "high": case.high,
-                "measured_rate": case.learning_rate,
-                "seconds": case.cpu_seconds,
-                "why": advice.why,
-            }
-            for case in _of(advice.evidence, (advice.cut, advice.depth)).itertuples()
-        ]
-    return pd.DataFrame(found)
+        advice, border = _strategy(kind, labels, by), _mapped(kind)[1]
+        cases = _of(advice.evidence, (advice.cut, advice.depth))
+        answer = {
+            "similarity": kind,
+            # One example a class is the least that an advice is given for.
+            "from": 1.0 if labels == "few" else border,
+            "to": border if labels == "few" else math.inf,
+            "cut": advice.cut,
+            "depth": advice.depth,
+            "strategy": advice.words,
+            "learning_rate": advice.learning_rate,
+            "data": cases.data,
+            "labels": cases.examples,
+            "classes": cases.classes,
+            "accuracy": cases.test_accuracy,
+            "low": cases.low,
+            "high": cases.high,
+            "measured_rate": cases.learning_rate,
+            "seconds": cases.cpu_seconds,
+            "why": advice.why,
+        }
+        found.append(pd.DataFrame(answer))
+    return pd.concat(found, ignore_index=True)
 
 
-@dataclass(frozen=True, eq=False)
-class _Mapped:
-    """The map for one kind of data, and the examples a class that separate few from many."""
-
-    rows: dict[Labels, pd.DataFrame]
-    most_few: float
-    least_many: float
-    border: float
-
-
-def _mapped(kind: Kind) -> _Mapped:
+def _mapped(kind: Kind) -> tuple[dict[Labels, pd.DataFrame], float, float, float]:
+    """The map for one kind of data; the border in examples a class, the most below it, the fewest above."""
     table = page.measured("freezing_map")
     like = table[(table.edition == EDITION) & (table.similarity == kind)]
     few, many = (like[like.labels == labels] for labels in ("few", "many"))
@@ -353,23 +346,21 @@ def _mapped(kind: Kind) -> _Mapped:
             f"expected {kind} data with few and with many labels in the measured map, got none. "
             "Run `make measure TABLE=freezing_map` in the full edition."
         )
-    most_few = float((few.examples / few.classes).max())
-    least_many = float((many.examples / many.classes).min())
-    return _Mapped({"few": few, "many": many}, most_few, least_many, math.sqrt(most_few * least_many))
+    below, above = float((few.examples / few.classes).max()), float((many.examples / many.classes).min())
+    return {"few": few, "many": many}, math.sqrt(below * above), below, above
 
 
 def _strategy(kind: Kind, labels: Labels, by: By) -> Strategy:
     """One of the four answers. Its text holds nothing of the question, so that it can be looked up."""
-    mapped = _mapped(kind)
-    rows = mapped.rows[labels]
+    cases, border, below, above = _mapped(kind)
+    rows = cases[labels]
     evidence = map_means(rows)
     cut, depth = CLASSIC[kind, labels] if by == "classic" else _advised(evidence)
     here = _of(evidence, (cut, depth))
-    side = "fewer than" if labels == "few" else "at least"
     amount = (
-        f"That is {labels} examples a class: {side} the border, {mapped.border:.3g}. The map was measured "
-        f"with up to {mapped.most_few:.3g} and with {mapped.least_many:.3g} or more a class, and the border "
-        "lies half way between them on a logarithmic scale, where nothing was measured."
+        f"That is {labels} examples a class: {'fewer than' if labels == 'few' else 'at least'} the border, "
+        f"{border:.3g}. The map was measured with up to {below:.3g} and with {above:.3g} or more a class, "
+        "and the border lies half way between them on a logarithmic scale, where nothing was measured."
     )
     taken = (
         f"The data is taken as {kind} {'to' if kind == 'similar' else 'from'} what the network was "
@@ -416,7 +407,15 @@ def _check_counts(**counts: int) -> None:
 
 
 def _of(rows: pd.DataFrame, cell: Cell) -> pd.DataFrame:
-    return rows[(rows[["cut", "depth"]] == cell).all(axis=1)]
+    """The rows of one cell, which has to be there for every case."""
+    found = rows[(rows[["cut", "depth"]] == [*cell]).all(axis=1)]
+    for case in rows[["data", "labels"]].drop_duplicates().itertuples():
+        if not ((found.data == case.data) & (found.labels == case.labels)).any():
+            raise LookupError(
+                f"expected {', '.join(cell)} of {case.data}, {case.labels} labels, in the measured map, got "
+                "none. Run `make measure TABLE=freezing_map` to its end."
+            )
+    return found
 
 
 def _behind(means: pd.DataFrame) -> pd.Series:
@@ -437,14 +436,10 @@ def _advised(means: pd.DataFrame) -> Cell:
 
 def _in_place(cell: Cell) -> str:
     cut, depth = cell
+    end = "its end" if cut == "end" else cut
     if depth == "frozen":
-        return f"a linear classifier on the frozen network, read out at {_at(cut)}"
-    trains = depth if depth == "everything" else f"the {depth}" if depth == "last block" else "the later half"
-    return f"training {trains} of the network up to {_at(cut)}"
-
-
-def _at(cut: str) -> str:
-    return "its end" if cut == "end" else cut
+        return f"a linear classifier on the frozen network, read out at {end}"
+    return f"training {_TRAINS[depth]} of the network up to {end}"
 
 
 def _reason(
@@ -462,15 +457,13 @@ def _reason(
         best += f" Within a point of it, and of these the quickest, was {_in_place(cell)}."
     if classic == cell:
         return f"{best} {said} The measurement agrees."
-    if classic not in behind.index:
-        return f"{best} {said} That was not measured in every case."
-    lost, low, high = _mean_cost([_lost(case, cell, classic) for _, case in rows.groupby("data")])
+    lost, low, high = _points(*(_lost(case, cell, classic) for _, case in rows.groupby("data")))
     verdict = (
         "contradicts it" if low > 0 else "speaks for it" if high < 0 else "does not decide between the two"
     )
     return (
-        f"{best} {said} The measurement {verdict}: against the advice here it lost {lost:.1f} points on test "
-        f"(95% interval over seeds and test images {low:.1f} to {high:.1f}; below zero is a gain)."
+        f"{best} {said} The measurement {verdict}: against the advice here it lost {lost:z.1f} points on "
+        f"test (95% interval over seeds and test images {low:z.1f} to {high:z.1f}; below zero is a gain)."
     )
 
 
@@ -488,25 +481,22 @@ def cost(by: Advice, against: Advice = "validation", *, table: pd.DataFrame | No
     last one, ``"all"``, the mean over the data sets. Below zero is a gain. ``low`` to ``high`` is a 95%
     interval over seeds and test images, the same for both cells: see `tlhelpers.studies.intervals`.
     """
-    ways = ("measured", "classic", "measured elsewhere", "frozen", "validation")
     for name, way in (("by", by), ("against", against)):
-        _inputs.word(name, way, ways)
+        _inputs.word(name, way, get_args(Advice))
     if table is None:
         table = page.measured("freezing_map").query("edition == @EDITION")
-    rows, compared = [], dict[str, list[npt.NDArray[np.float64]]]()
+    rows, compared = [], dict[str, list[Right]]()
     for (data, labels), case in table.groupby(["data", "labels"], sort=False):
         advised, instead = (_cell_by(each, table, case) for each in (by, against))
         if advised is None or instead is None:
             continue
         lost = _lost(case, instead, advised)
         compared.setdefault(str(data), []).append(lost)
-        rows.append((data, labels, *(", ".join(cell) for cell in (advised, instead)), *_mean_cost([lost])))
+        rows.append((data, labels, *(", ".join(cell) for cell in (advised, instead)), *_points(lost)))
     if not rows:
         raise LookupError("expected at least one case with an advice in the map, got none.")
-    # The cases of a data set share its test images, so they are averaged first.
-    total = _mean_cost([np.mean(cases, axis=0) for cases in compared.values()])
     columns = ["data", "labels", "advised", "against", "cost", "low", "high"]
-    return pd.DataFrame([*rows, ("all", "", "", "", *total)], columns=columns)
+    return pd.DataFrame([*rows, ("all", "", "", "", *_points(*compared.values()))], columns=columns)
 
 
 def compare(case: pd.DataFrame, cell: Cell, other: Cell) -> tuple[float, float, float]:
@@ -519,8 +509,7 @@ def compare(case: pd.DataFrame, cell: Cell, other: Cell) -> tuple[float, float, 
 
 def _cell_by(by: Advice, table: pd.DataFrame, case: pd.DataFrame) -> Cell | None:
     """The cell that a way of choosing gives for a case of a map; None where it has nothing to go by."""
-    data, kind = case.data.iloc[0], cast("Kind", case.similarity.iloc[0])
-    labels = cast("Labels", case.labels.iloc[0])
+    data, kind, labels = case.iloc[0][["data", "similarity", "labels"]]
     if by == "classic":
         return CLASSIC[kind, labels]
     if by in ("validation", "frozen"):
@@ -532,23 +521,14 @@ def _cell_by(by: Advice, table: pd.DataFrame, case: pd.DataFrame) -> Cell | None
     return None if base.empty else _advised(map_means(base))
 
 
-def _lost(case: pd.DataFrame, instead: Cell, advised: Cell) -> npt.NDArray[np.float64]:
+def _lost(case: pd.DataFrame, instead: Cell, advised: Cell) -> Right:
     """What one cell finds and another does not: differences, (seeds, test images), with the same seeds."""
-    rows = [
-        case[(case.cut == cut) & (case.depth == depth)].set_index("seed") for cut, depth in (instead, advised)
-    ]
-    for cell, found in zip((instead, advised), rows, strict=True):
-        if found.empty:
-            raise LookupError(
-                f"expected {', '.join(cell)} of {case.data.iloc[0]}, {case.labels.iloc[0]} labels, in the "
-                "measured map, got none. Run `make measure TABLE=freezing_map` to its end."
-            )
-    seeds = sorted(set(rows[0].index) & set(rows[1].index))
-    better, worse = (_right(found.loc[seeds]) for found in rows)
-    return better - worse
+    better, worse = (_of(case, cell).set_index("seed") for cell in (instead, advised))
+    seeds = better.index.intersection(worse.index)
+    return _right(better.loc[seeds]) - _right(worse.loc[seeds])
 
 
-def _mean_cost(lost: list[npt.NDArray[np.float64]]) -> tuple[float, float, float]:
-    """In points: the mean over data sets, and its interval."""
+def _points(*lost: Right | list[Right]) -> tuple[float, float, float]:
+    """A mean over data sets in points, and its interval; the cases of a data set share its test images."""
     low, high = interval(*lost)
-    return 100 * float(np.mean([each.mean() for each in lost])), 100 * low, 100 * high
+    return 50 * (low + high), 100 * low, 100 * high
