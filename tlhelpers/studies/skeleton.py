@@ -331,17 +331,20 @@ def fit_with_cosine(
     epochs: int,
     batch_size: int,
     seed: int,
+    first_epoch: int = 0,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> None:
     """Fit a compiled model; its learning rate follows a cosine to zero, epoch by epoch.
 
-    The seed orders the batches. Source: Loshchilov and Hutter, *SGDR*, 2017, without its restarts.
+    The seed orders the batches. Epochs before `first_epoch` are left out. Source: Loshchilov and Hutter,
+    *SGDR*, 2017, without its restarts.
     """
     cosine = keras.callbacks.LearningRateScheduler(
         lambda epoch: float(rate * (1 + np.cos(np.pi * epoch / epochs)) / 2)
     )
     keras.utils.set_random_seed(seed)
-    model.fit(x, labels, batch_size=batch_size, epochs=epochs, callbacks=[cosine, *callbacks], verbose=0)
+    how: dict[str, Any] = {"batch_size": batch_size, "initial_epoch": first_epoch, "epochs": epochs}
+    model.fit(x, labels, callbacks=[cosine, *callbacks], verbose=0, **how)
 
 
 def fit_few(
