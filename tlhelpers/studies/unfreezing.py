@@ -11,6 +11,7 @@ soup (Wortsman et al., *Model soups*, 2022), BatchNorm measured on the images th
 linear probe of the frozen network cut early. Explained in the chapter "Unfreeze with care".
 """
 
+import contextlib
 import functools
 import time
 from collections.abc import Callable, Sequence
@@ -26,7 +27,7 @@ from sklearn.datasets import load_sample_images
 from sklearn.metrics import roc_auc_score
 
 import tlhelpers as tl
-from tlhelpers import datasets
+from tlhelpers import datasets, page
 from tlhelpers._errors import unknown_name
 from tlhelpers.evaluation import evaluate, probe
 from tlhelpers.freezing import freeze
@@ -65,8 +66,13 @@ REFRESHED = {f"{way}, refreshed": way for way in ("all at once", "gradual unfree
 ALL = (*WAYS, L2_SP, MIXED, HALF, SOUP, ON_DIGITS, *REFRESHED, EARLY)
 """All ways of the table, in the order in which they are measured."""
 
-BASE = {**dict.fromkeys((LATE, MIXED, HALF, SOUP), PROBE_FIRST), **REFRESHED, L2_SP: "all at once"}
-"""The way whose learning rate is taken."""
+BASE = {
+    **dict.fromkeys((LATE, MIXED, HALF, SOUP), PROBE_FIRST),
+    **REFRESHED,
+    ON_DIGITS: "gradual unfreezing",
+    L2_SP: "all at once",
+}
+"""The way that another one changes, and whose learning rate it takes."""
 
 DIVISOR = 2.6
 """Howard and Ruder's: each layer's rate over that of the layer below it."""
@@ -74,11 +80,14 @@ DIVISOR = 2.6
 EPOCHS, BATCH_SIZE, LABELS = 20, 32, 300
 """What every way has in common: passes over the labels, images a step, labels."""
 
-SEEDS, TUNING_SEEDS = {"full": range(10), "pocket": range(5)}, (0, 1)
-"""Of an edition's rows; and those whose mean validation accuracy chooses what is to be chosen."""
+SEEDS, FEWER = {"full": 10, "pocket": 5}, {"full": 5, "pocket": 3}
+"""How many seeds an edition has for each way, and for those ways that take longer or that few compare."""
+
+TUNING_SEEDS = (0, 1)
+"""Those whose mean validation accuracy chooses what is to be chosen."""
 
 CUTS = ("block_5_add", "block_9_add", "block_12_add")
-_VALIDATION, _TEST, _MOST_SOUPS = 1000, 2000, 5
+_VALIDATION, _TEST = 1000, 2000
 
 
 def multipliers(way: str, epoch: int, *, epochs: int = EPOCHS) -> npt.NDArray[np.float32]:
@@ -323,10 +332,12 @@ def fitted(
 
         return scores, time.process_time() - began
 
-    name = way if way in WAYS else BASE.get(way, way)
     how: dict[str, Any] = {"seed": seed, "rate": rate}
-    if name == ON_DIGITS:
-        name, how["on_digits"] = "gradual unfreezing", True
+    if ON_DIGITS in (way, BASE.get(way)):
+        how["on_digits"] = True
+    name = way
+    while name not in WAYS:
+        name = BASE[name]
     if way == L2_SP:
         how["strength"] = setting
     orders = [1000 * number + seed for number in (1, 2, 3, 4)] if way == SOUP else [None]
@@ -376,7 +387,16 @@ def _best(tried: dict[float, float]) -> float:
 
 @functools.cache
 def _chosen(edition: Edition, way: str) -> dict[str, Any]:
-    """What validation digits chose for a way, over `TUNING_SEEDS`: its rate, its setting, its cut."""
+    """What validation digits chose for a way, over `TUNING_SEEDS`: its rate, its setting, its cut.
+
+    Where the table has a row of the way, its choice stands.
+    """
+    with contextlib.suppress(LookupError):  # the first row of all has no table yet
+        table = page.measured("unfreezing")
+        rows = table[(table.edition == edition.name) & (table.way == way)]
+        if len(rows):
+            kept = rows.iloc[0]
+            return {"rate": kept.learning_rate, **kept[["setting", "at", "tried"]]}
     labels = held_out(edition)["validation"][1]
 
     def score(rate: float, setting: float = np.nan, at: str = "") -> float:
@@ -474,12 +494,16 @@ def _again(edition: Edition, row: "pd.Series[Any]") -> tuple[float, int]:
     return float((chances.argmax(axis=1) == labels).mean()), len(chances)
 
 
+def _grid(edition: Edition) -> list[tuple[str, int]]:
+    fewer = (L2_SP, SOUP, ON_DIGITS, *REFRESHED)
+    most = {way: (FEWER if way in fewer else SEEDS)[edition.name] for way in ALL}
+    return [(way, seed) for seed in range(SEEDS[edition.name]) for way in ALL if seed < most[way]]
+
+
 STUDY = Study(
     table="unfreezing",
     keys=("way", "seed"),
-    grid=lambda edition: [
-        (way, seed) for seed in SEEDS[edition.name] for way in ALL if way != SOUP or seed < _MOST_SOUPS
-    ],
+    grid=_grid,
     row=_row,
     again=_again,
     like=("way",),
