@@ -80,8 +80,11 @@ DIVISOR = 2.6
 EPOCHS, BATCH_SIZE, LABELS = 20, 32, 300
 """What every way has in common: passes over the labels, images a step, labels."""
 
-SEEDS, FEWER = {"full": 10, "pocket": 5}, {"full": 5, "pocket": 3}
-"""How many seeds an edition has for each way, and for those ways that take longer or that few compare."""
+SEEDS = {
+    "full": dict.fromkeys(ALL, 10) | dict.fromkeys((L2_SP, SOUP, ON_DIGITS, *REFRESHED), 5),
+    "pocket": dict.fromkeys(ALL, 3) | dict.fromkeys((L2_SP, SOUP), 0),
+}
+"""How many seeds an edition has for each way."""
 
 TUNING_SEEDS = (0, 1)
 """Those whose mean validation accuracy chooses what is to be chosen."""
@@ -495,9 +498,8 @@ def _again(edition: Edition, row: "pd.Series[Any]") -> tuple[float, int]:
 
 
 def _grid(edition: Edition) -> list[tuple[str, int]]:
-    fewer = (L2_SP, SOUP, ON_DIGITS, *REFRESHED)
-    most = {way: (FEWER if way in fewer else SEEDS)[edition.name] for way in ALL}
-    return [(way, seed) for seed in range(SEEDS[edition.name]) for way in ALL if seed < most[way]]
+    most = SEEDS[edition.name]
+    return [(way, seed) for seed in range(max(most.values())) for way in ALL if seed < most[way]]
 
 
 STUDY = Study(
