@@ -142,9 +142,10 @@ def test_fine_tuning_does_as_the_classic_advice_and_the_map_say(small, monkeypat
         assert network == ("mobilenet_v2_glyphs", (2, 2, 3), 32, 5, advice.train_from)
         assert (how["penalty"], how["rate"], how["seed"]) == (advice.penalty, advice.learning_rate, 2)
     plans = {labels: (how["epochs"], how["batch_size"]) for labels, (_, how) in asked.items()}
-    assert (plans[50], plans[650]) == ((30, 16), (6, 32))
+    assert (plans[50], plans[650]) == ((20, 16), (6, 32))
+    # As many steps with all that count as few labels, and with all that count as many.
     steps = [epochs * labels / batch_size for labels, (epochs, batch_size) in plans.items()]
-    assert max(steps) < 1.4 * min(steps)
+    assert steps == pytest.approx([62.5, 62.5, 122, 122], rel=0.06)
     row = pd.Series({"method": "fine-tuned", "labels": 50, "seed": 2})
     assert flowers.STUDY.again(POCKET, row) == (0.0, len(small.test))
 
