@@ -504,7 +504,7 @@ def compare(case: pd.DataFrame, cell: Cell, other: Cell) -> tuple[float, float, 
 
     `case` are the rows of one case of the measured map, a cell is a cut and a depth. As in `cost`.
     """
-    return _mean_cost([_lost(case, cell, other)])
+    return _points(_lost(case, cell, other))
 
 
 def _cell_by(by: Advice, table: pd.DataFrame, case: pd.DataFrame) -> Cell | None:
@@ -513,8 +513,9 @@ def _cell_by(by: Advice, table: pd.DataFrame, case: pd.DataFrame) -> Cell | None
     if by == "classic":
         return CLASSIC[kind, labels]
     if by in ("validation", "frozen"):
-        among = case if by == "validation" else case[case.depth == "frozen"]
-        return cast("Cell", _behind(map_means(among)).idxmin())
+        means = map_means(case)
+        among = means if by == "validation" else means[means.depth == "frozen"]
+        return cast("Cell", _behind(among).idxmin())
     base = table[(table.similarity == kind) & (table.labels == labels)]
     if by == "measured elsewhere":
         base = base[base.data != data]
