@@ -7,8 +7,8 @@ OUT ?= out
 # How many chapters are executed side by side; 2 is quicker on a machine with memory to spare.
 # Those that compare seconds are executed afterwards, alone; none are with TIMED=.
 NB_WORKERS ?= 0
-CHAPTERS := $(wildcard book/mnist/*.ipynb) $(filter-out book/mnist/%,$(wildcard book/*/*.ipynb))
-TIMED := $(shell grep -lE 'perf_counter|process_time' book/*/*.ipynb)
+CHAPTERS := $(wildcard book/mnist/*.ipynb) $(filter-out book/mnist/%,$(wildcard book/*.ipynb book/*/*.ipynb))
+TIMED := $(shell grep -lE 'perf_counter|process_time' book/*.ipynb book/*/*.ipynb)
 # Unit tests share nothing, so as many run side by side.
 UNIT_WORKERS ?= 2
 # What unit tests measure of themselves; COV= for none, which is quicker on Python 3.11.
