@@ -185,7 +185,7 @@ def held_out(edition: Edition) -> dict[str, tuple[npt.NDArray[np.uint8], npt.NDA
     """
     data = datasets.load_dataset(edition.dataset)
     validation, test = (
-        part.take(np.arange(min(most, len(part))))
+        part.take(in_proportion(part.labels, most, seed=0))
         for part, most in ((data.validation, _VALIDATION), (data.test, _TEST))
     )
     drawn = {"validation": (validation.images, validation.labels), "test": (test.images, test.labels)}
