@@ -81,7 +81,7 @@ EPOCHS, BATCH_SIZE, LABELS = 20, 32, 300
 """What every way has in common: passes over the labels, images a step, labels."""
 
 SEEDS = {
-    "full": dict.fromkeys(ALL, 8) | dict.fromkeys((L2_SP, SOUP, ON_DIGITS, *REFRESHED), 5),
+    "full": dict.fromkeys(ALL, 10) | dict.fromkeys((L2_SP, SOUP, ON_DIGITS, *REFRESHED), 5),
     "pocket": dict.fromkeys(ALL, 3) | dict.fromkeys((L2_SP, SOUP), 0),
 }
 """How many seeds an edition has for each way."""
