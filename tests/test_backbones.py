@@ -1,13 +1,15 @@
 """Backbones by name, the layers that prepare raw images, and features at several depths."""
 
 import random
+import shutil
 
+import h5py
 import keras
 import numpy as np
 import pytest
 
 import tlhelpers as tl
-from tlhelpers import backbones
+from tlhelpers import backbones, downloads
 
 GLYPHS, IMAGENET = "mobilenet_v2_glyphs", "mobilenet_v2_imagenet"
 
@@ -40,10 +42,21 @@ def test_pretrained_glyph_weights_reach_every_layer(pretrained, fresh):
             assert not np.array_equal(weights(layer), weights(random_layer)), layer.name
 
 
-def test_the_imagenet_backbone_loads_its_verified_weights(full_data):
-    backbone = tl.load_backbone(IMAGENET)
-    assert backbone.count_params() == 2_257_984
+@pytest.mark.parametrize(("name", "numbers"), [(IMAGENET, 2_257_984), ("mobilenet_v2_035_imagenet", 410_208)])
+def test_the_imagenet_backbones_load_their_verified_weights(full_data, name, numbers):
+    backbone = tl.load_backbone(name)
+    assert backbone.count_params() == numbers
     assert len(np.unique(weights(backbone.get_layer("bn_Conv1")))) > 4  # new ones are zeros and ones
+
+
+def test_one_changed_number_of_alpha_035_is_refused(full_data, tmp_path, monkeypatch):
+    name = "mobilenet_v2_0.35_224_no_top.h5"
+    shutil.copyfile(full_data / name, tmp_path / name)
+    with h5py.File(tmp_path / name, "r+") as file:
+        file["bn_Conv1/bn_Conv1/beta"][3] *= 1.0001
+    monkeypatch.setenv("TLHELPERS_DATA", str(tmp_path))
+    with pytest.raises(downloads.DownloadError, match=r"expected content b2cc3bcf69d428ea\.\.\., got"):
+        tl.load_backbone("mobilenet_v2_035_imagenet")
 
 
 def test_weights_that_are_no_numbers_are_refused(tmp_path, monkeypatch):

@@ -266,6 +266,24 @@ def tokens(path: Path) -> tuple[str, ...]:
     return tuple(path.read_text("utf-8").split())
 
 
+def keras_weights(path: Path) -> list[list[npt.NDArray[Any]]]:
+    """Weights of each layer that has some, in the order of the file as Keras reads it: names have changed."""
+    import h5py
+
+    layers = []
+    with h5py.File(path, "r") as file:
+        if link := file.visititems_links(lambda name, it: None if isinstance(it, h5py.HardLink) else name):
+            raise ValueError(f"{link}: expected numbers, got a link to somewhere else")
+        for layer in file.attrs["layer_names"]:
+            arrays = [file[layer][name] for name in file[layer].attrs["weight_names"]]
+            for array in arrays:
+                if array.nbytes > 2_000_000 or array.external or array.is_virtual:
+                    raise ValueError(f"{array.name}: expected at most 2,000,000 bytes, all in this file")
+            if arrays:
+                layers.append([array[()] for array in arrays])
+    return layers
+
+
 @functools.cache
 def _published_sums() -> tuple[dict[str, str], ...]:
     table = importlib.resources.files("tlhelpers") / "weights" / "mobilenet_v2_imagenet.csv"
@@ -280,19 +298,7 @@ def mobilenet_weights(path: Path) -> str:
     small beside its layer is not seen. The sums are of Google's TFLite release. In two public models that
     were made from Keras' file, the layers that were left as they were agree with it to seven digits.
     """
-    import h5py
-
-    layers = []  # in the order of the file, as Keras reads them: names have changed over time
-    with h5py.File(path, "r") as file:
-        if link := file.visititems_links(lambda name, it: None if isinstance(it, h5py.HardLink) else name):
-            raise ValueError(f"{link}: expected numbers, got a link to somewhere else")
-        for layer in file.attrs["layer_names"]:
-            arrays = [file[layer][name] for name in file[layer].attrs["weight_names"]]
-            for array in arrays:
-                if array.nbytes > 2_000_000 or array.external or array.is_virtual:
-                    raise ValueError(f"{array.name}: expected at most 2,000,000 bytes, all in this file")
-            if arrays:
-                layers.append([array[()].astype(float) for array in arrays])
+    layers: list[list[Any]] = [[array.astype(float) for array in each] for each in keras_weights(path)]
     rows = _published_sums()
     weights = 1 + np.arange(500_000) * 0.618033988749895 % 1
     if len(layers) != 2 * len(rows):

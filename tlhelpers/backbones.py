@@ -1,5 +1,6 @@
 """Pre-trained backbones by name, and the layers that turn raw images into what they expect."""
 
+import functools
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,8 +16,8 @@ from ._errors import check_name
 __all__ = ["BACKBONES", "feature_extractor", "load_backbone", "preparation", "small_convnet"]
 
 
-def _imagenet(model: keras.Model) -> None:
-    model.load_weights(str(downloads.fetch("mobilenet_v2_1.00_224_no_top.h5")))
+def _imagenet(width: str, model: keras.Model) -> None:
+    model.load_weights(str(downloads.fetch(f"mobilenet_v2_{width}_224_no_top.h5")))
 
 
 def _glyphs(model: keras.Model) -> None:
@@ -36,7 +37,8 @@ class Backbone:
 
 
 BACKBONES = {
-    "mobilenet_v2_imagenet": Backbone(1.0, (-1.0, 1.0), _imagenet),
+    "mobilenet_v2_imagenet": Backbone(1.0, (-1.0, 1.0), functools.partial(_imagenet, "1.00")),
+    "mobilenet_v2_035_imagenet": Backbone(0.35, (-1.0, 1.0), functools.partial(_imagenet, "0.35")),
     "mobilenet_v2_glyphs": Backbone(0.35, (0.0, 1.0), _glyphs),
 }
 """By name.
@@ -57,7 +59,8 @@ def load_backbone(
     Parameters
     ----------
     name
-        ``"mobilenet_v2_imagenet"`` (alpha 1.0, pre-trained on ImageNet's photos) or
+        ``"mobilenet_v2_imagenet"`` (alpha 1.0, pre-trained on ImageNet's photos),
+        ``"mobilenet_v2_035_imagenet"`` (the same with alpha 0.35) or
         ``"mobilenet_v2_glyphs"`` (alpha 0.35, pre-trained by this project on letters and symbols it drew).
     image_size
         Height and width of the input in pixels, 32 or more.
