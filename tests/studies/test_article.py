@@ -52,7 +52,7 @@ def tables():
     tuning, beyond = [], []
     for edition in ("full", "pocket"):
         for seed, off in ((2, 0.001), (0, -0.001), (1, 0.0)):
-            key = {"edition": edition, "train_from": 100, "seed": seed}
+            key = {"edition": edition, "backbone": "its own", "train_from": 100, "seed": seed}
             lagging = {"val_accuracy": 0.3, "val_loss": 3.0, "test_accuracy": 0.4, "test_loss": 4.0}
             end = {name: value + off for name, value in END[edition].items()}
             head = {name: value + off for name, value in HEAD[edition].items()}
@@ -60,6 +60,7 @@ def tables():
             tuning.append({**key, "epoch": 10, **lagging, **end, **head})
             tuning.append({**key, "epoch": 9, **lagging, **end})
             tuning.append({**tuning[-3], "train_from": 134, "refreshed_test_accuracy": 0.1})
+            tuning.append({**tuning[-4], "backbone": article.ORIGINAL, "refreshed_test_accuracy": 0.1})
             row = {"edition": edition, "study": "ours", "seed": seed, "validation_accuracy": 0.5}
             beyond.append({**row, "test_accuracy": OURS[edition] + off})
             beyond.append({**row, "study": "steps", "test_accuracy": 0.1})
@@ -129,15 +130,15 @@ def test_a_run_has_a_row_for_each_epoch_and_the_table_its_columns(monkeypatch):
         return recipes.Trained(model, pd.DataFrame({**history, "val_accuracy": 0.4, "val_loss": 2.0}))
 
     def tuned(edition, *, train_from, seed):
-        asked.append((train_from, seed))
+        asked.append((edition.backbone, train_from, seed))
         return trained("fine-tuning", range(11, 16))
 
     monkeypatch.setattr(recipes, "article_head", lambda edition, *, seed: trained("head", range(1, 11)))
     monkeypatch.setattr(recipes, "article_fine_tuned", tuned)
-    rows = article.STUDY.row(pocket, 134, 2)
+    rows = article.STUDY.row(pocket, article.ORIGINAL, 134, 2)
     table = page.measured("fine_tuning")
-    assert ["edition", "train_from", "seed", *rows, *page.stamp()] == list(table)
-    assert asked == [(134, 2)]
+    assert ["edition", *article.STUDY.keys, *rows, *page.stamp()] == list(table)
+    assert asked == [(article.ORIGINAL, 134, 2)]
     assert list(rows.epoch) == list(range(1, 16))
     assert (rows.test_loss != rows.refreshed_test_loss).all()
 
@@ -157,14 +158,41 @@ def test_the_bar_showed_the_mean_over_steps_of_running_means(steps, times):
         assert bar.rows[epoch] == {"bar_loss": pytest.approx(expected, rel=1e-6)}
 
 
-def test_the_bars_table_has_a_row_for_each_epoch(monkeypatch, tmp_path):
+@pytest.fixture
+def few_digits(monkeypatch, tmp_path):
     monkeypatch.setenv("TLHELPERS_CACHE", str(tmp_path))
     whole = tl.datasets.load_dataset
     for module in (tl, tl.datasets):
         monkeypatch.setattr(module, "load_dataset", lambda name: whole(name, limit=96))
-    pocket = page.Edition("pocket", "digits", "mobilenet_v2_glyphs", "a test")
-    rows = article.BAR.row(pocket, "fine-tuning", 0.001, 0)
+    return page.Edition("pocket", "digits", "mobilenet_v2_glyphs", "a test")
+
+
+def test_the_bars_table_has_a_row_for_each_epoch(few_digits):
+    rows = article.BAR.row(few_digits, "fine-tuning", "mobilenet_v2_glyphs", 0.001, 0.01, 0)
     names = ["edition", *article.BAR.keys, *rows, *page.stamp()]
     assert names == list(page.measured(article.BAR.table))
     assert list(rows.epoch) == list(range(11, 16))
     assert (rows.bar_loss != rows.loss).all()
+
+
+def test_step_0_is_the_heads_end_by_the_averages_and_another_loss_by_the_batch(few_digits):
+    row = article.BAR.row(few_digits, "step 0", "mobilenet_v2_glyphs", 0.0, 0.0, 0).iloc[0]
+    train = tl.load_dataset("digits").train  # 96 digits: three batches
+    model = recipes.article_head(few_digits).model
+    result = tl.evaluate(train.labels, model.predict(train.images, verbose=0), tuple("0123456789"))
+    assert row.val_loss == pytest.approx(result.loss, rel=1e-4)
+    assert row.loss > row.val_loss + 0.1
+    assert row.epoch == 10
+
+
+def test_the_head_goes_at_a_rate_of_its_own():
+    layers = [keras.layers.Dense(4, name="body"), keras.layers.Dense(2, "softmax", name="head")]
+    model = keras.Sequential([keras.Input((3,)), *layers])
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.optimizer = article.HeadAdam(0.001, 0.01)
+    before = [layer.kernel.numpy() for layer in layers]
+    x = np.random.default_rng(0).normal(size=(8, 3))
+    model.fit(x, np.arange(8) % 2, batch_size=8, verbose=0)
+    # Adam's first step is the rate, whatever the gradient.
+    moved = [np.abs(layer.kernel.numpy() - old).max() for layer, old in zip(layers, before, strict=True)]
+    assert moved == pytest.approx([0.001, 0.01], rel=0.01)
