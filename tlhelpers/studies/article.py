@@ -24,7 +24,7 @@ from tlhelpers.page.editions import Edition
 from . import recipes
 from .skeleton import SEEDS, Study
 
-__all__ = ["BAR", "CHOICES", "EXAMPLES", "STUDY", "ProgressBarMean", "results", "write_published"]
+__all__ = ["BAR", "CHOICES", "EXAMPLES", "ORIGINAL", "STUDY", "ProgressBarMean", "results", "write_published"]
 
 CHOICES = (recipes.TRAIN_FROM, 134, 151)
 """First layer that trains: from block 11 on (a tutorial's choice), the last twenty, the last three."""
