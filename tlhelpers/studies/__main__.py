@@ -18,7 +18,7 @@ from . import article
 from .skeleton import Study, measure
 
 MODULES = (
-    *("article", "beyond", "readouts", "curve", "freezing_map", "limits", "unfreezing"),
+    *("article", "beyond", "readouts", "curve", "freezing_map", "limits", "unfreezing", "sources"),
     *("flowers", "sentiment", "xrays", "credit"),
 )
 
