@@ -19,7 +19,7 @@ FULL = page.Edition("full", "mnist", "mobilenet_v2_imagenet", "a test")
 def small(monkeypatch):
     """The digits of the pocket edition in place of MNIST's; nothing is remembered."""
     monkeypatch.setitem(sources.TARGETS, "digits", "digits")
-    monkeypatch.setitem(sources.TRAINED, "digits, no labels", "digits")
+    monkeypatch.setitem(sources.TRAINED, "unlabelled digits", "digits")
     for name in ("_parts", "_reader", "_trained"):
         fresh = functools.lru_cache(getattr(sources, name).__wrapped__)
         monkeypatch.setattr(sources, name, fresh)
@@ -29,7 +29,7 @@ def test_what_trains_without_labels_sees_turned_digits_and_learns_the_turns(monk
     monkeypatch.setattr(sources, "STEPS", 10)
     seen = types.SimpleNamespace()
     monkeypatch.setattr(keras.Model, "fit", lambda model, x, y, **how: vars(seen).update(x=x, y=y, how=how))
-    _, about = sources._trained("digits, no labels")
+    _, about = sources._trained("unlabelled digits")
     assert len(seen.x) == 10 * seen.how["batch_size"]
     assert 0 <= about["source_accuracy"] <= 1
     turns, again = seen.y

@@ -29,7 +29,7 @@ Array = npt.NDArray[Any]
 
 _SMALL = "mobilenet_v2_glyphs"  # alpha 0.35
 PACKAGED = {"ImageNet": "mobilenet_v2_035_imagenet", "glyphs": _SMALL}
-TRAINED = {"X-rays": "pneumonia", "digits, no labels": "mnist"}
+TRAINED = {"X-rays": "pneumonia", "unlabelled digits": "mnist"}
 RANDOM = "random weights"
 SOURCES = (*PACKAGED, *TRAINED, RANDOM)
 """Of one architecture, MobileNetV2 with alpha 0.35. Of the two that are trained here, one learns to tell
@@ -64,7 +64,7 @@ def _trained(source: str) -> tuple[keras.Model, dict[str, float]]:
     data, rng = datasets.load_dataset(TRAINED[source]), np.random.default_rng(0)
     train = data.train.take(rng.integers(0, len(data.train), STEPS * BATCH))
     parts = [(part.images, part.labels) for part in (train, data.validation)]
-    if source == "digits, no labels":
+    if source == "unlabelled digits":
         parts = [_turned(images, rng) for images, _ in parts]
     (x, y), (known, truth) = parts
     keras.utils.set_random_seed(0)
