@@ -46,7 +46,7 @@ READOUTS = (*(f"{cut}, pooled" for cut in CUTS), *CUTS)
 PENALTIES = (100.0, 10.0, 1.0, 0.1, 0.01, 0.001, 1e-4)
 """What validation chooses from: where to read out, pooled or at all places, and the probe's penalty."""
 
-STEPS, BATCH, PEAK_RATE = 2000, 128, 0.003
+STEPS, BATCH, PEAK_RATE = 1000, 128, 0.003
 """How the study trains a source: always so many steps. A second head reads in block 6, as with the glyphs,
 since at 32 pixels the end is far from what digits want."""
 _ABOUT = ("source_accuracy", "source_cpu_seconds")
