@@ -13,7 +13,7 @@ from typing import Any
 
 from tools import repository
 
-TAG = "hide-input"
+TAGS = ["hide-input", "set-up"]
 CELL_ID = "set-up"
 
 # No bare name here, ever: tlhelpers is not published on an index, so whatever is there is not ours.
@@ -76,8 +76,8 @@ def faults(notebook: dict[str, Any], *, address: str | None) -> list[str]:
     wrong = []
     if "".join(cells[1]["source"]) != cell_source(address):
         wrong.append("the set-up cell is not the template's: run python -m tools.setup_cell")
-    if TAG not in cells[1].get("metadata", {}).get("tags", []):
-        wrong.append(f"the set-up cell lacks the tag {TAG}: run python -m tools.setup_cell")
+    if cells[1].get("metadata", {}).get("tags") != TAGS:
+        wrong.append(f"the set-up cell lacks the tags {', '.join(TAGS)}: run python -m tools.setup_cell")
     return wrong
 
 
@@ -89,7 +89,7 @@ def write(path: Path, *, address: str | None, tag: str | None = None) -> bool:
         "cell_type": "code",
         "execution_count": None,
         "id": CELL_ID,
-        "metadata": {"tags": [TAG]},
+        "metadata": {"tags": TAGS},
         "outputs": [],
         "source": cell_source(address, tag=tag).splitlines(keepends=True),
     }

@@ -60,7 +60,7 @@ def _chapter(glued: dict[str, Any], *outputs: dict[str, Any], **metadata: Any) -
     return {
         "cells": [
             {"cell_type": "markdown", "metadata": {}, "source": PROSE, "id": "m0"},
-            code(setup_cell.cell_source(ADDRESS), 0, {runs.RUN: json.dumps(FACTS)}, tags=[setup_cell.TAG]),
+            code(setup_cell.cell_source(ADDRESS), 0, {runs.RUN: json.dumps(FACTS)}, tags=setup_cell.TAGS),
             code(CODE, 2, glued, *outputs, **metadata),
         ],
         "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},

@@ -33,6 +33,8 @@ _QUOTED = re.compile(r"\b(?:the article|published)\b", re.IGNORECASE)
 _DRAWING = {"plots", "plt", "sns"}
 # These show pictures, which the dark theme must not turn into their negatives.
 _PICTURES = {"images", "heat_maps", "before_after", "imshow"}
+# Calls that keep the books: what a chapter shows of itself, and no lesson.
+_BOOKS = {"glue", "check", "measured", "check_one"}
 _NOT_DRAWING = {"close", "set_theme", "set_palette", "use", "rc", "color_palette"}
 
 
@@ -152,6 +154,27 @@ def draws(cell: dict[str, Any]) -> bool:
     )
 
 
+def folded(notebook: Notebook) -> list[str]:
+    """A cell that only keeps the books, or takes four lines or more to draw, is closed on the page."""
+    wrong = []
+    for number, cell in code_cells(notebook):
+        names, module = calls(cell), tree(cell)
+        if "hide-input" in cell["metadata"].get("tags", []) or module is None:
+            continue
+        nodes = list(ast.walk(module))
+        lesson = any(n[:1] == ["tl"] and "plots" not in n for n in names)
+        lesson |= any({"fit", "predict", "compile"} & set(n[-1:]) for n in names)
+        lesson |= any(isinstance(node, ast.Name) and node.id in ("keras", "tf") for node in nodes)
+        if lesson:
+            continue
+        books = any(_BOOKS & set(n[-1:]) and n[:1] in (["page"], ["studies"]) for n in names)
+        alone = not any(isinstance(node, ast.FunctionDef) for node in nodes)
+        books |= alone and any(isinstance(node, ast.Assert) for node in nodes)
+        if books or (draws(cell) and len(source(cell).strip().splitlines()) >= 4):
+            wrong.append(f"cell {number} keeps the books or draws, and is open: give it the tag hide-input")
+    return wrong
+
+
 def figures_have_text(notebook: Notebook) -> list[str]:
     """A cell that draws says what the figure shows, and what to see there; photographs are marked as such."""
     wrong = []
@@ -229,7 +252,7 @@ def glue_resolves(notebook: Notebook, *, others: Callable[[str], Notebook]) -> l
     return wrong
 
 
-RULES = (stripped, set_up, kernel, skeleton, short_cells, figures_have_text, no_typed_results)
+RULES = (stripped, set_up, kernel, skeleton, short_cells, folded, figures_have_text, no_typed_results)
 
 
 def load(path: Path) -> Notebook:
