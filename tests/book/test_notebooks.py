@@ -56,7 +56,10 @@ def _sound() -> dict[str, Any]:
     cells = [
         _markdown("# Try a thing\n\n## What you'll do\n\n## What you'll learn\n\n## What you'll need"),
         _code(setup_cell.cell_source(None), tags=setup_cell.TAGS),
-        _code("page.check('mnist.head', 0.67)\nfor n in (1, 2):\n    page.glue(f'e-{n}', n)", tags=["hide-input"]),
+        _code(
+            "page.check('mnist.head', 0.67)\nfor n in (1, 2):\n    page.glue(f'e-{n}', n)",
+            tags=["hide-input"],
+        ),
         _code("tl.plots.curves(history)", mystnb=FIGURE),
         _markdown(f"{shown}\n\n{quoted}"),
         _markdown("## Summary\n\n## On your own\n\n:::{dropdown} Solution\nYes.\n:::\n\n## Further reading"),
