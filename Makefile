@@ -9,6 +9,8 @@ OUT ?= out
 NB_WORKERS ?= 0
 CHAPTERS := $(wildcard book/mnist/*.ipynb) $(filter-out book/mnist/%,$(wildcard book/*.ipynb book/*/*.ipynb))
 TIMED := $(shell grep -lE 'perf_counter|process_time' book/*.ipynb book/*/*.ipynb)
+# SOLUTIONS=1 executes the exercises' solutions after each chapter, too.
+SOLUTIONS ?=
 # Unit tests share nothing, so as many run side by side.
 UNIT_WORKERS ?= 2
 # What unit tests measure of themselves; COV= for none, which is quicker on Python 3.11.
@@ -34,7 +36,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help book test env unit execute build pages nightly serve measure bench pretrain lint format pin clean distclean
+.PHONY: help book test env unit execute build pages nightly serve stamp measure bench pretrain lint format pin clean distclean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -53,7 +55,7 @@ unit: env ## unit tests, doctests and notebook checks (no chapter is executed)
 	$(PY) -m pytest -n $(UNIT_WORKERS) $(COV)
 
 execute: env ## execute a copy of every chapter, in out/src; the tree stays clean
-	$(PY) -m tools.book.build copy --out $(OUT)
+	$(PY) -m tools.book.build copy --out $(OUT) $(if $(SOLUTIONS),--solutions)
 	$(NBMAKE) -n $(NB_WORKERS) --dist worksteal $(patsubst %,$(OUT)/src/%,$(filter-out $(TIMED),$(CHAPTERS)))
 	$(if $(TIMED),$(NBMAKE) -n 0 $(patsubst %,$(OUT)/src/%,$(TIMED)))
 
@@ -68,6 +70,9 @@ nightly: env ## what is too long for each change; ONLY="axe links ..." some of i
 
 serve: ## show the built book on http://127.0.0.1:8000, compressed as public hosts do
 	$(PY) -m tools.serve $(OUT)/_build/html $(PORT)
+
+stamp: env ## keep what an executed full edition (OUT) found, for the pocket edition's pages
+	$(PY) -m tools.book.full --out $(OUT)
 
 measure: env ## measure what the committed tables lack (can be interrupted); TABLE="curve limits" some tables
 	$(PY) -m tlhelpers.studies $(if $(TABLE),--table $(TABLE))

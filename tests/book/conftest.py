@@ -20,7 +20,15 @@ FACTS = {
 }
 PROSE = """# Train the head
 
-Text of the head, with $x^2$ and {glue:text}`a_share:.3f`.
+Text of the head, with $x^2$ and {glue:text}`a_share:.3f`. In the full edition {glue:text}`full.a_share:.4f`.
+
+:::{only} full
+Seen in full.
+:::
+
+:::{only} pocket
+Seen in pocket.
+:::
 
 ```{math}
 :label: eq

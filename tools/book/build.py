@@ -20,6 +20,7 @@ import yaml
 
 from tools import repository, setup_cell
 from tools.book import runs, scripts
+from tools.checks import notebooks as notebooks_check
 from tools.checks import pages as pages_check
 
 ROOT = repository.ROOT
@@ -37,8 +38,8 @@ class BuildError(Exception):
     """The book cannot be built; the message says what to do."""
 
 
-def copy(out: Path) -> None:
-    """Copy the book's sources to ``out/src``, afresh."""
+def copy(out: Path, *, solutions: bool = False) -> None:
+    """Copy the book's sources to ``out/src``, afresh; if asked, with the solutions as hidden cells."""
     source = out / "src"
     if "_build" in source.resolve().parts:
         raise BuildError(f"{source}: nbmake skips any path that contains _build. Choose another OUT.")
@@ -47,8 +48,25 @@ def copy(out: Path) -> None:
     for name in NEEDED:
         shutil.copy2(ROOT / name, source / name)
     shutil.copytree(ROOT / "book", source / "book", ignore=SKIP)
+    for path in setup_cell.chapters(source) if solutions else ():
+        notebook = notebooks_check.load(path)
+        add_solutions(notebook)
+        path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     record = json.dumps(machine(), indent=1)
     (source / runs.MACHINE).write_text(f"{record}\n", encoding="utf-8")
+
+
+def add_solutions(notebook: dict[str, Any]) -> None:
+    """Have the code of the solutions run after the chapter, in cells that its page leaves out."""
+    for number, code in enumerate(notebooks_check.solutions(notebook), start=1):
+        cell: dict[str, Any] = {
+            "cell_type": "code",
+            "execution_count": None,
+            "id": f"solution-{number}",
+            "outputs": [],
+        }
+        tags = {"tags": ["remove-cell", runs.SOLUTION]}
+        notebook["cells"].append({**cell, "metadata": tags, "source": code})
 
 
 def machine() -> dict[str, Any]:
@@ -161,10 +179,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=["copy", "build"])
     parser.add_argument("--out", type=Path, default=ROOT / "out", help="the run's folder (default: out)")
+    parser.add_argument("--solutions", action="store_true", help="copy: the exercises' solutions run, too")
     arguments = parser.parse_args()
     try:
         if arguments.what == "copy":
-            copy(arguments.out)
+            copy(arguments.out, solutions=arguments.solutions)
         else:
             print(f"the book lies at {build(arguments.out).resolve()}")
     except BuildError as error:

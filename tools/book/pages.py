@@ -1,6 +1,6 @@
 """A Sphinx extension for this book: MathML, live boxes, descriptions, and options that Jupyter Book lacks.
 
-It also sets up what `access`, `links` and `runs` add to the pages.
+It also sets up what `access`, `full`, `links` and `runs` add to the pages.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sphinx.config import Config
 from sphinx.util.math import get_node_equation_number
 
 from tools import repository
-from tools.book import access, links, runs
+from tools.book import access, full, links, runs
 
 THEME_OPTIONS: dict[str, Any] = {
     # Without this the theme shows a second search field on wide screens.
@@ -115,6 +115,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("html-page-context", _wait, priority=900)
     app.connect("html-page-context", _colab, priority=900)
     app.connect("doctree-resolved", _lazy)
-    for part in (access, links, runs):
+    for part in (access, links, runs, full):
         part.setup(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -28,6 +28,7 @@ Notebook = dict[str, Any]
 MACHINE = "machine.json"
 TIMES_PAGE = "book/reference/execution-times"
 RUN = "run"  # the name under which tlhelpers.page.start_chapter glues its record
+SOLUTION = "solution"  # the tag of a cell that an exercise's solution gave: its time is not the chapter's
 MEASURED_AGAIN = "measured again: "  # tlhelpers.studies.check_one glues under names that begin so
 
 
@@ -82,7 +83,8 @@ def glued(notebook: Notebook) -> Iterator[tuple[str, Any]]:
 def read(notebook: Notebook, published: dict[str, Any]) -> Run:
     """What an executed notebook says of its run; `published` is what ``book/published.toml`` holds."""
     said = dict(glued(notebook))
-    times = [c["metadata"]["execution"] for c in notebook["cells"] if "execution" in c["metadata"]]
+    chapter = [c for c in notebook["cells"] if SOLUTION not in c["metadata"].get("tags", [])]
+    times = [c["metadata"]["execution"] for c in chapter if "execution" in c["metadata"]]
     if RUN not in said or not times:
         raise RunError(
             f"expected a record glued as {RUN!r} by the set-up cell, and times recorded by nbmake, got "
@@ -171,7 +173,7 @@ def title(notebook: Notebook) -> str:
 
 def times_table(source: Path) -> str:
     """The table of the page of execution times, as Markdown."""
-    machine, published = _records(source)
+    machine, published = records(source)
     rows, total = [], 0.0
     for page, notebook in chapters(source).items():
         run = read(notebook, published)
@@ -184,7 +186,8 @@ def times_table(source: Path) -> str:
     return "\n".join([where, "", ":::{table}", ":class: run-times", "", *head, *rows, last, ":::"])
 
 
-def _records(source: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def records(source: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Where the chapters were executed, and what is published."""
     machine: dict[str, Any] = json.loads((source / MACHINE).read_text(encoding="utf-8"))
     published = tomllib.loads((source / "book" / "published.toml").read_text(encoding="utf-8"))
     return machine, published
@@ -198,7 +201,7 @@ def _on_source_read(app: Sphinx, page: str, text: list[str]) -> None:
         text[0] += families.as_page(read_families())
     elif app.env.doc2path(page).endswith(".ipynb"):
         notebook = json.loads(text[0])
-        machine, published = _records(source)
+        machine, published = records(source)
         add(notebook, read(notebook, published), machine)
         text[0] = json.dumps(notebook)
 

@@ -40,6 +40,12 @@ def colab(_out: Path) -> bool:
     return _run(*script, "--bare", first) and every
 
 
+def exercises(out: Path) -> bool:
+    """The solutions of all exercises, after their chapters, in the full edition; CI runs them in pocket."""
+    full = {**os.environ, "TLHELPERS_EDITION": "full"}
+    return _run("make", "execute", "SOLUTIONS=1", f"OUT={out / 'exercises'}", environment=full)
+
+
 def graphs(_out: Path) -> bool:
     """A thousand networks drawn at random, cut and trained."""
     os.environ["GRAPHS"] = "1000"
@@ -122,7 +128,8 @@ def pages(out: Path) -> Path:
 
 
 PARTS: dict[str, Callable[[Path], bool]] = {
-    part.__name__: part for part in (links, axe, digits, graphs, inputs, families, oldest, newest, colab)
+    part.__name__: part
+    for part in (links, axe, digits, exercises, graphs, inputs, families, oldest, newest, colab)
 }
 
 

@@ -242,6 +242,7 @@ def glue_resolves(notebook: Notebook, *, others: Callable[[str], Notebook]) -> l
         if cell["cell_type"] != "markdown":
             continue
         for other, key in shown_keys(source(cell)):
+            key = key.removeprefix("full.")  # the full edition's, which the build adds
             try:
                 patterns = glued_keys(others(other) if other else notebook)
             except FileNotFoundError:
@@ -252,7 +253,47 @@ def glue_resolves(notebook: Notebook, *, others: Callable[[str], Notebook]) -> l
     return wrong
 
 
-RULES = (stripped, set_up, kernel, skeleton, short_cells, folded, figures_have_text, no_typed_results)
+_ONLY = re.compile(r"^:::\{only\} (full|pocket)\n(.*?)^:::$", re.MULTILINE | re.DOTALL)
+
+
+def editions_apart(notebook: Notebook) -> list[str]:
+    """A sentence on one edition has that edition's values, whichever is built."""
+    wrong = []
+    for number, cell in code_cells(notebook):
+        if "edition only)" in source(cell):
+            wrong.append(f"cell {number} writes a hole for a number; show the full edition's as full.KEY")
+    for number, cell in enumerate(notebook["cells"], start=1):
+        if cell["cell_type"] != "markdown":
+            continue
+        for paragraph in re.split(r"\n\s*\n|\n(?=- )", _ONLY.sub("", source(cell))):
+            named = re.search(r"\b(?:full|pocket) edition\b", paragraph)
+            own = [key for _, key in shown_keys(paragraph) if not key.startswith("full.")]
+            if named and own:
+                wrong.append(
+                    f"cell {number} speaks of one edition and shows {own} of whichever is built: "
+                    "take full.KEY, or put it into :::{only}"
+                )
+    return wrong
+
+
+def solutions(notebook: Notebook) -> list[str]:
+    """The code of the exercises' solutions, in their order: each runs after the chapter's last cell."""
+    text = "\n".join(source(c) for c in notebook["cells"] if c["cell_type"] == "markdown")
+    exercises = text.partition("## On your own")[2].partition("## Further reading")[0]
+    return re.findall(r"^```python\n(.*?)^```", exercises, flags=re.MULTILINE | re.DOTALL)
+
+
+RULES = (
+    stripped,
+    set_up,
+    kernel,
+    skeleton,
+    short_cells,
+    folded,
+    figures_have_text,
+    no_typed_results,
+    editions_apart,
+)
 
 
 def load(path: Path) -> Notebook:
