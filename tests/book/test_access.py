@@ -29,3 +29,10 @@ def test_a_table_says_what_heads_what(
     assert found == [*heads, ("td", "1", None), ("td", "", None), ("td", "3", None)]
     assert mended.startswith("<p>before</p>")
     assert mended.endswith("<p>after</p>")
+
+
+def test_an_interval_in_a_table_stays_whole() -> None:
+    cell = "+0.7 (-9.1 to +1.2)"
+    mended = access.mend(f"<p>{cell}</p><table><tr><td>{cell}</td></tr></table>")
+    assert mended.startswith(f"<p>{cell}</p>")
+    assert "+0.7 (-9.1\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}+1.2)" in mended

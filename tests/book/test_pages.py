@@ -48,6 +48,8 @@ def test_the_card_says_what_does_not_agree_and_what_was_not_checked(chapter: Mak
     assert "| 0.7000 | no |" in runs.card(far, {**MACHINE, "gpus": 2})
     assert "2 GPU and a CPU" in runs.card(far, {**MACHINE, "gpus": 2})
     assert "No published number" in runs.card(none, MACHINE)
+    assert "Run it yourself" not in runs.card(none, MACHINE)
+    assert "then `book/part/01-train.ipynb`" in runs.card(none, MACHINE, "book/part/01-train.ipynb")
 
 
 def test_a_row_measured_again_stands_on_the_card(chapter: Make, monkeypatch: pytest.MonkeyPatch) -> None:

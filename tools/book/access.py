@@ -13,6 +13,8 @@ from bs4 import BeautifulSoup, Tag
 from sphinx.application import Sphinx
 
 _TABLE = re.compile(r"<table\b.*?</table>", re.DOTALL)
+# A cell that breaks does so before its interval, and not within.
+_INTERVAL = re.compile(r"\(([-+]?[\d.]+) to ([-+]?[\d.]+)\)")
 _PLAIN = (
     # A folded cell is called what stands on it, not "Toggle hidden content".
     ('<summary aria-label="Toggle hidden content">', "<summary>"),
@@ -47,7 +49,7 @@ def table_headers(html: str) -> str:
             kind = "col" if in_head else "row"
             spans = int(str(cell.attrs.get("colspan" if in_head else "rowspan", 1))) > 1
             cell["scope"] = f"{kind}group" if spans else kind
-    return str(soup)
+    return _INTERVAL.sub("(\\1\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}\\2)", str(soup))
 
 
 def mend(body: str) -> str:

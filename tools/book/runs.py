@@ -20,6 +20,7 @@ from typing import Any
 import yaml
 from sphinx.application import Sphinx
 
+from tools import repository
 from tools.book import families
 from tools.checks.families import read as read_families
 
@@ -125,8 +126,8 @@ def _table(head: str, checks: list[Check]) -> list[str]:
     return ["", *rows]
 
 
-def card(run: Run, machine: dict[str, Any]) -> str:
-    """The reproducibility card, as Markdown."""
+def card(run: Run, machine: dict[str, Any], by_hand: str | None = None) -> str:
+    """The reproducibility card, as Markdown; `by_hand` names the notebook where no button opens it."""
     facts = run.facts
     trained = f"{facts['dataset']}, {facts['backbone']}"
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
@@ -139,6 +140,10 @@ def card(run: Run, machine: dict[str, Any]) -> str:
         f"- **Run** on {run.began:%Y-%m-%d} in {duration(run.seconds)} {_on(machine)}, {machine['system']}",
         f"- **Commit** {machine['commit']}",
     ]
+    if by_hand:
+        lines.append(
+            f"- **Run it yourself** in a copy of the repository: `pip install -e .[text]`, then `{by_hand}`"
+        )
     if run.published:
         lines += _table("Published number, checked on this page", run.published)
     if run.again:
@@ -148,11 +153,12 @@ def card(run: Run, machine: dict[str, Any]) -> str:
     return "\n".join([*lines, ":::"])
 
 
-def add(notebook: Notebook, run: Run, machine: dict[str, Any]) -> None:
-    """Put the line and the card into a notebook, in place."""
+def add(notebook: Notebook, run: Run, machine: dict[str, Any], by_hand: str | None = None) -> None:
+    """Put the line and the card into a notebook, in place; see `card`."""
     title, _, rest = "".join(notebook["cells"][0]["source"]).partition("\n")
     notebook["cells"][0]["source"] = f"{title}\n\n{opening(run, machine)}\n{rest}"
-    cell = {"cell_type": "markdown", "id": "run-card", "metadata": {}, "source": card(run, machine)}
+    cell = {"cell_type": "markdown", "id": "run-card", "metadata": {}}
+    cell["source"] = card(run, machine, by_hand)
     notebook["cells"].append(cell)
 
 
@@ -202,7 +208,8 @@ def _on_source_read(app: Sphinx, page: str, text: list[str]) -> None:
     elif app.env.doc2path(page).endswith(".ipynb"):
         notebook = json.loads(text[0])
         machine, published = records(source)
-        add(notebook, read(notebook, published), machine)
+        by_hand = None if repository.address() else f"{page}.ipynb"
+        add(notebook, read(notebook, published), machine, by_hand)
         text[0] = json.dumps(notebook)
 
 
