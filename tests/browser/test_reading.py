@@ -4,12 +4,17 @@ from collections.abc import Callable
 from urllib.parse import urljoin
 
 import pytest
+import yaml
 from playwright.sync_api import Page, Route, expect
+
+from tools import repository
 
 CHAPTER = "/book/freezing/03-choose-what-to-freeze.html"
 USABLE = "a[href], button, summary, input, select, textarea"
 # Tab stops before the text: skip link, sidebar with every chapter, buttons. More than that is a trap.
 TAB_STOPS = 400
+# Heights of 900 pixels from the front page to the last chapter, code that is closed left closed.
+SCREENS = 250
 
 
 def _focused(page: Page) -> dict[str, str | bool]:
@@ -206,3 +211,17 @@ def test_readable_without_scripts(new_page: Callable[..., Page]) -> None:
     page.goto(CHAPTER)
     expect(page.locator("article h1")).to_be_visible()
     expect(page.locator("nav.bd-docs-nav a").first).to_be_visible()
+
+
+def test_the_book_is_no_longer_than_it_may_be(page: Page) -> None:
+    contents = yaml.safe_load((repository.ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    listed = [chapter["file"] for part in contents["parts"] for chapter in part["chapters"]]
+    screens = {}
+    for name in [contents["root"], *(name for name in listed if "/reference/" not in name)]:
+        page.goto(f"/{name}.html")
+        page.evaluate("""() => {
+            for (const picture of document.images) picture.loading = 'eager';
+            return Promise.all([...document.images].map(picture => picture.decode().catch(() => {})));
+        }""")
+        screens[name] = page.evaluate("document.documentElement.scrollHeight") / 900
+    assert sum(screens.values()) <= SCREENS, screens
