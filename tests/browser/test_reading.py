@@ -64,6 +64,15 @@ def test_search_finds_a_term(page: Page) -> None:
     assert page.watched.faults == []
 
 
+def test_search_finds_chapters_before_the_library(page: Page) -> None:
+    page.goto("/search.html?q=freeze")
+    expect(page.locator("#search-results .search-summary")).to_contain_text("found")
+    links = [link.get_attribute("href") for link in page.locator("#search-results li > a").all()]
+    inside = [i for i, href in enumerate(links) if "reference/library" in href]
+    assert inside
+    assert min(inside) > 5, links[:10]
+
+
 @pytest.mark.parametrize("system", ["light", "dark"])
 def test_theme_changes_and_survives_a_reload(new_page: Callable[..., Page], system: str) -> None:
     page = new_page(color_scheme=system)

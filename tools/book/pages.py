@@ -51,6 +51,8 @@ def _block(translator: Any, node: nodes.math_block) -> None:
 def _theme_options(_app: Sphinx, config: Config) -> None:
     # Setting html_theme_options in _config.yml would replace Jupyter Book's own, Colab button and all.
     config.html_theme_options = {**config.html_theme_options, **THEME_OPTIONS}
+    # Sphinx takes it from the folder that it was called in.
+    config.html_search_scorer = str(repository.ROOT / "book/_static/search-score.js")
 
 
 def _live_boxes(app: Sphinx, _page: str, _template: str, context: dict[str, Any], _tree: object) -> None:
