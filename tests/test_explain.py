@@ -137,8 +137,17 @@ def test_one_sigmoid_has_two_classes() -> None:
         (spot(0, 0), {"classes": [0, 1]}, "classes"),
         (spot(0, 0), {"classes": [0.5]}, "classes"),
         (spot(0, 0)[:0], {}, "images: expected finite numbers of shape"),
+        ({"image": spot(0, 0)}, {}, r"images: expected .*, got dict\. Give the array itself"),
     ],
 )
 def test_refuses_what_does_not_fit(nested: keras.Model, images: Any, more: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         grad_cam(nested, images, **{"at": "maps", **more})
+
+
+def test_refuses_a_model_of_two_images() -> None:
+    images = [keras.Input((8, 8, 3)), keras.Input((8, 8, 3))]
+    both = L.Conv2D(4, 3, name="c")(L.Add()(images))
+    model = keras.Model(images, L.Dense(2, "softmax")(L.GlobalAveragePooling2D()(both)))
+    with pytest.raises(ValueError, match="model: expected one input, an image, got 2"):
+        grad_cam(model, COLOURS, at="c")

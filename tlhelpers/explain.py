@@ -31,7 +31,7 @@ def grad_cam(
     Parameters
     ----------
     model : keras.Model
-        A classifier that `tlhelpers.split` can cut; backbones nested inside are opened.
+        A classifier of one input that `tlhelpers.split` can cut; backbones nested inside are opened.
     images : numpy.ndarray, shape (n, height, width) or (n, height, width, channels)
         As the model takes them.
     at : str
@@ -53,7 +53,7 @@ def grad_cam(
     Raises
     ------
     TypeError, ValueError
-        If there is no such cut, or images or classes are not as above.
+        If there is no such cut, or model, images or classes are not as above.
 
     Notes
     -----
@@ -75,12 +75,16 @@ def grad_cam(
     import tensorflow as tf
 
     expected = "finite numbers of shape (n, height, width) or (n, height, width, channels)"
-    advice, large = "For a single image, give images[:1].", _inputs.LARGE
+    advice, large = "Give the array itself; for a single image, images[:1].", _inputs.LARGE
     images = _inputs.array("images", images, expected, advice, ndim=(3, 4), low=-large, high=large)
     batch_size = _inputs.whole("batch_size", batch_size, 1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that nothing after the cut trains is no fault here
         prefix, suffix = split(model, at)
+    if (several := len(prefix.inputs)) > 1:
+        raise ValueError(
+            f"model: expected one input, an image, got {several}. Give a model that holds the others fixed."
+        )
     if len(prefix.output_shape) != 4:
         raise ValueError(
             f"at: expected a layer with output (n, h, w, maps), got {at!r} with {prefix.output_shape}. "
