@@ -92,6 +92,7 @@ def test_rows_that_miss_one_by_a_thousandth_are_scaled_to_one(many: Any) -> None
     [
         (LABELS, CHANCES[:, 0], NAMES, r"probabilities: .* shape \(n, classes\), .* got float64 \(4,\)"),
         (LABELS[:0], CHANCES[:0], NAMES, "n of 1 or more, .* got float64"),
+        (LABELS, CHANCES[:, :1], NAMES[:1], r"classes of 2 or more, got \(4, 1\)\. .* of a sigmoid's p, "),
         (LABELS, CHANCES.round().astype(int), NAMES, "probabilities: expected floating-point .* got int64"),
         (np.eye(3)[LABELS], CHANCES, NAMES, "labels: .*one-hot"),
         (LABELS.astype(float), CHANCES, NAMES, "got float64"),
@@ -185,6 +186,12 @@ def test_linear_probe_takes_scale_and_middle_from_the_training_part_alone() -> N
     # Each test row is judged as if it came alone: standardised among themselves, all would be the same.
     one = np.repeat(test[:1], 100, axis=0) + rng.normal(0, 1e-6, test.shape)
     assert evaluation.linear_probe(train, labels, one, np.repeat(test_labels[:1], 100)) == 1.0
+
+
+def test_linear_probe_takes_half_precision_without_a_warning() -> None:
+    rows = np.random.default_rng(0).normal(size=(20, 3)).astype("float16")
+    with warnings.catch_warnings(action="error"):
+        evaluation.linear_probe(rows, [0, 1] * 10, rows, [0, 1] * 10)
 
 
 def test_linear_probe_refuses() -> None:

@@ -1,5 +1,7 @@
 """Freezing: which layers train, BatchNorm, and the proof that nothing else moved."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -105,6 +107,31 @@ def test_unchanged_names_what_moved(model):
     expected = pytest.raises(tl.freezing.FrozenWeightsMoved, match=r"expected 4 frozen.*in 1: inner_norm\.")
     with expected, tl.unchanged(model):
         average.assign(average + 1e-7)
+
+
+def test_unchanged_notices_weights_that_are_replaced(model):
+    tl.freeze(model, train_from="last")
+    with (
+        pytest.raises(tl.freezing.FrozenWeightsMoved, match="in 1: inner_dense"),
+        tl.unchanged(model),
+        warnings.catch_warnings(action="ignore"),
+    ):
+        model.get_layer("inner").get_layer("inner_dense").quantize("int8")
+
+
+@pytest.mark.parametrize("other", [None, "model", L.Dense(3)])
+def test_what_is_no_model_is_refused(other):
+    calls = [
+        tl.freeze,
+        tl.parts,
+        lambda it: tl.unchanged(it).__enter__(),
+        lambda it: tl.refresh_batch_norm(it, 0),
+    ]
+    for call in calls:
+        with pytest.raises(TypeError, match=r"model: expected a keras\.Model, got <class "):
+            call(other)
+    with pytest.raises(TypeError, match="model: expected a Functional or built Sequential Keras model, got "):
+        tl.precompute(other, np.ones((3, 4)))
 
 
 def test_unchanged_tells_layers_of_one_name_apart():

@@ -110,6 +110,17 @@ def a_call_can_be_put_on_a_layer() -> bool:
     return told == [True, False]
 
 
+@contract("Model.make_predict_function(force=True)")
+def a_compiled_pass_can_be_made_anew() -> bool:
+    """_forward.forward: after a layer's setting was changed, what Keras compiled before is stale"""
+    model = keras.Sequential([keras.Input((1,)), LAYERS.Rescaling(2.0, name="scale")])
+    found = [model.predict_on_batch(np.ones((3, 1), "float32"))[0, 0]]
+    model.get_layer("scale").scale = 3.0
+    model.make_predict_function(force=True)
+    found.append(model.predict_on_batch(np.ones((3, 1), "float32"))[0, 0])
+    return found == [2.0, 3.0]
+
+
 @contract("Layer.lora_enabled, quantization_mode")
 def layers_say_that_their_weights_are_special() -> bool:
     """freezing.freeze leaves the kernel under LoRA frozen; `web.export` and the quick 1x1 refuse int8"""

@@ -99,6 +99,42 @@ def test_features_of_another_function_under_the_same_name_are_not_reused(make, o
     assert not np.array_equal(*found)
 
 
+class Times(L.Layer):
+    def __init__(self, factor=1.0):
+        super().__init__()
+        self.factor = factor
+
+    def call(self, x):
+        return x * self.factor
+
+
+@pytest.mark.parametrize(
+    ("make", "setting", "values"),
+    [(Times, "factor", (2.0, 5.0)), (L.Rescaling, "scale", (2.0, 3.0)), (L.ReLU, "max_value", (9.0, 0.5))],
+)
+def test_a_setting_that_is_changed_between_two_calls_counts(make, setting, values):
+    layer = make(values[0])
+    model = model_of(layer)
+    model.predict(X, verbose=0)
+    for value in (values[1], values[0]):  # Keras keeps what it compiled before
+        setattr(layer, setting, value)
+        np.testing.assert_allclose(tl.precompute(model, X), model(X, training=False), rtol=1e-6)
+    np.testing.assert_allclose(tl.precompute(model_of(make(values[1])), X), make(values[1])(X), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "layer", [L.LSTM(2, stateful=True), L.Lambda(lambda x: keras.ops.reshape(x, (4, 40)))]
+)
+def test_a_network_for_batches_of_one_size_is_refused(layer):
+    inputs = keras.Input(batch_shape=(4, 5, 8))
+    model = keras.Model(inputs, layer(inputs))
+    tl.freeze(model)
+    with pytest.raises(
+        ValueError, match=r"takes \d examples at a time, got \w+Error\. Leave batch sizes open"
+    ):
+        tl.precompute(model, np.concatenate([SEQUENCES, SEQUENCES]), batch_size=4)
+
+
 def test_a_layer_that_does_not_say_how_it_was_made_is_refused():
     class Own(L.Layer):
         def __init__(self, function):
@@ -152,6 +188,10 @@ class Counts(L.Layer):
         (L.Lambda(lambda x: x + keras.random.normal(keras.ops.shape(x))), "others in training"),
         (L.Lambda(lambda x: x - keras.ops.mean(x, axis=0, keepdims=True)), "each image by itself"),
         (Counts(), "which a pass in training moves though it is frozen"),
+        (
+            L.SpectralNormalization(L.Dense(4, name="inner")),
+            "got 'spectral.*', which a pass in training moves though it is frozen",
+        ),
     ],
 )
 def test_what_training_or_other_images_change_is_refused(layer, message):
@@ -475,7 +515,8 @@ def test_statistics_of_several_inputs():
     seen = np.concatenate([X, 2 * X[:, :3]], axis=1).mean(axis=0)
     np.testing.assert_allclose(model.get_layer("norm").moving_mean, seen, atol=1e-6)
     for wrong in ((row for row in X), [X, X[:4, :3]]):
-        with pytest.raises(TypeError, match=r"inputs: expected arrays \(n, ...\) .* of one length"):
+        message = r"inputs: expected arrays \(n, ...\) .* of one length.*\[x for x, y in batches\]"
+        with pytest.raises(TypeError, match=message):
             tl.refresh_batch_norm(model, wrong, batch_size=4)
 
 
@@ -620,6 +661,7 @@ def test_images_in_a_range_that_the_scaling_cannot_be_for_are_refused(scales, im
         (X.astype(np.longdouble), r"got ndarray of (float128|longdouble)"),
         ((row for row in X), r"got \(4,\).*That is one example: give batches"),
         (X[0], r"got \(4,\)"),
+        (np.ma.masked_less(X, 0), "got MaskedArray of float32. Give .* without a mask"),
     ],
 )
 def test_what_is_no_array_of_numbers_is_refused(images, message):

@@ -17,8 +17,6 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from . import cache
-
 Array = npt.NDArray[Any]
 Run = Callable[[Any], list[Array]]
 
@@ -38,11 +36,15 @@ def engine(n_images: int) -> str:
     return f"litert {importlib.metadata.version('ai-edge-litert')}"
 
 
-def forward(prefix: keras.Model, sample: Any, by: str) -> Run:
+def forward(prefix: keras.Model, sample: Any, by: str, name: str) -> Run:
     """A function from a batch to the activations at each output, by the engine that is named.
 
-    Where LiteRT disagrees with Keras on the sample, or can't take the prefix, by Keras.
+    Where LiteRT disagrees with Keras on the sample, or can't take the prefix, by Keras. `name` says what the
+    prefix computes: what was compiled under another one, before a setting of a layer was changed, is stale.
     """
+    if prefix not in _RUNS or _RUNS[prefix][0] != name:
+        prefix.make_predict_function(force=True)
+        _RUNS[prefix] = (name, {})
 
     def by_keras(batch: Any) -> list[Array]:
         return [np.asarray(each) for each in keras.tree.flatten(prefix.predict_on_batch(batch))]
@@ -75,16 +77,17 @@ def _warn(why: str) -> None:
 
 
 # A prefix is mostly run twice, over training and validation images: seconds and memory for one conversion.
-_RUNS: "weakref.WeakKeyDictionary[keras.Model, tuple[str, Run]]" = weakref.WeakKeyDictionary()
+_RUNS: "weakref.WeakKeyDictionary[keras.Model, tuple[str, dict[Any, Run]]]" = weakref.WeakKeyDictionary()
+"""Under which name a prefix was last compiled, and LiteRT's version of it by the shape of an image."""
 
 
 def _converted(prefix: keras.Model, shape: tuple[int, ...]) -> Run:
-    """LiteRT's version of the prefix; the last one again, if its weights are still the same."""
-    weights = [keras.ops.convert_to_numpy(weight) for weight in prefix.weights]
-    key = cache.content_key(*weights, prefix.inputs[0].dtype, *shape)
-    if prefix not in _RUNS or _RUNS[prefix][0] != key:
-        _RUNS[prefix] = (key, _litert(prefix, shape))
-    return _RUNS[prefix][1]
+    """LiteRT's version of the prefix; the last one again, if it is for this shape."""
+    runs = _RUNS[prefix][1]
+    if shape not in runs:
+        runs.clear()
+        runs[shape] = _litert(prefix, shape)
+    return runs[shape]
 
 
 def _litert(prefix: keras.Model, shape: tuple[int, ...]) -> Run:

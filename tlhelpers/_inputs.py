@@ -44,7 +44,7 @@ def array(
         fits, got = False, f"{got} with masked values"
     if fits and not math.isinf(max(low, -high)):
         least, most = found.min(), found.max()  # NaN where there is one
-        fits, got = bool(low <= least and most <= high), f"{got} from {least} to {most}"
+        fits, got = bool(low <= float(least) and float(most) <= high), f"{got} from {least} to {most}"
     if not fits:
         raise ValueError(f"{name}: expected {expected}, got {got}. {advice}")
     own: Any = {"e": "f4", "g": "f8"}.get(found.dtype.char, found.dtype.newbyteorder("="))

@@ -109,9 +109,10 @@ def _checked(given: Any, tensor: Any, name: str) -> npt.NDArray[Any]:
         array: npt.NDArray[Any] = np.asanyarray(given)
     except (TypeError, ValueError) as error:  # rows of different lengths
         raise ValueError(f"{expected}, got {type(given).__name__} of no one shape. {advice}") from error
-    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8 or np.ma.is_masked(array):
         raise ValueError(
-            f"{expected}, got {type(given).__name__} of {array.dtype}. Give an array of one numeric type."
+            f"{expected}, got {type(given).__name__} of {array.dtype}. Give an array of one numeric type, "
+            "without a mask."
         )
     pairs = list(zip(want, array.shape[1:], strict=False))
     if array.ndim == len(want) and all(

@@ -34,7 +34,8 @@ def overrides(model: keras.Model, *methods: str) -> bool:
 
 
 def check_predict(model: keras.Model) -> None:
-    """Refuse a model whose ``predict`` does more than its graph: keras-hub's classifiers prepare images."""
+    """Refuse a model without a graph, or whose ``predict`` does more, as of keras-hub's classifiers."""
+    functional(model)
     if not overrides(model, "predict", "predict_on_batch", "predict_step"):
         return
     with _restored(model):
@@ -141,7 +142,14 @@ def not_repeatable(got: str) -> str:
 
 
 def _run(prefix: keras.Model, images: Any, *, training: bool) -> list[Array]:
-    return _arrays(prefix(images, training=training))
+    try:
+        return _arrays(prefix(images, training=training))
+    except Exception as error:
+        number = len(keras.tree.flatten(images)[0])
+        raise ValueError(
+            f"prefix: expected a network that takes {number} examples at a time, got {type(error).__name__}. "
+            "Leave batch sizes open, as keras.Input(shape) does."
+        ) from error
 
 
 def _check_repeatable(prefix: keras.Model, sample: Any, found: list[Array]) -> None:
@@ -153,15 +161,15 @@ def _check_repeatable(prefix: keras.Model, sample: Any, found: list[Array]) -> N
         )
     before = _arrays(prefix.weights)
     once, twice = (_run(prefix, sample, training=True) for _ in range(2))
-    if not (_close(once, twice, EXACT) and _close(found, once, EXACT)):
-        random = [layer.name for layer in walk(prefix)[1:] if draws(layer)]
-        raise ValueError(not_repeatable(f"{random[0]!r}, which draws random numbers" if random else "others"))
     pairs = zip(prefix.weights, before, _arrays(prefix.weights), strict=True)
     if moved := [weight.path for weight, old, new in pairs if not np.array_equal(old, new)]:
         raise ValueError(
             f"prefix: expected weights that stay as they are, got {moved[0]!r}, which a pass in training "
             "moves though it is frozen. Cut before it."
         )
+    if not (_close(once, twice, EXACT) and _close(found, once, EXACT)):
+        random = [layer.name for layer in walk(prefix)[1:] if draws(layer)]
+        raise ValueError(not_repeatable(f"{random[0]!r}, which draws random numbers" if random else "others"))
     single = keras.tree.map_structure(operator.itemgetter(slice(1)), sample)
     if not _close([each[:1] for each in found], _run(prefix, single, training=False), EXACT):
         raise ValueError(

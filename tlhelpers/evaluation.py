@@ -403,12 +403,14 @@ def _checked(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], list[Any]]:
     """Return labels, probabilities with rows scaled to a sum of 1, and names or numbers of the classes."""
     expected = "floating-point numbers of shape (n, classes), n of 1 or more, classes of 2 or more"
-    advice = "Give what model.predict returns for a softmax output."
+    advice = "Give what model.predict returns for a softmax; of a sigmoid's p, np.hstack([1 - p, p])."
     given = _inputs.array("probabilities", probabilities, expected, advice, ndim=(2,), kinds="f")
     n, k = given.shape
+    if k < 2:
+        raise ValueError(f"probabilities: expected {expected}, got {given.shape}. {advice}")
     true, chances = _inputs.labels("labels", labels, n, k), given.astype(np.float64)
     sums = chances.sum(axis=1)
-    good = (np.abs(sums - 1) <= 1e-3) & (chances >= 0).all(axis=1) & (k > 1)
+    good = (np.abs(sums - 1) <= 1e-3) & (chances >= 0).all(axis=1)
     if not good.all():
         row = int(np.flatnonzero(~good)[0])
         raise ValueError(

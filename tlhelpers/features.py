@@ -305,7 +305,7 @@ def _fill(
                 made: dict[_parts.Making, dict[int, Array]] = {array: {} for array in making}
                 for at in range(0, len(need), size):
                     place = need[at : at + size]
-                    run = run or forward(network, _some(given), by)
+                    run = run or forward(network, _some(given), by, "".join(map(_name, making)))
                     for array, rows in zip(making, run(_sources.rows(x, place)), strict=True):
                         made[array] |= zip(place, _finite(rows, store.dtype, number + place), strict=True)
                 for array in lacking:
@@ -317,6 +317,10 @@ def _fill(
             more.append(tuple(labels))
             bar.update(number - bar.n)
     return keys, number, _sources.joined(more)
+
+
+def _name(making: _parts.Making) -> str:
+    return making.store.folder.name
 
 
 def _finite(activations: Array, dtype: str, place: Array) -> Array:

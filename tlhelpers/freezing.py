@@ -30,6 +30,11 @@ class FrozenWeightsMoved(AssertionError):
     """Weights that were frozen differ from what they were."""
 
 
+def _check_model(model: Any) -> None:
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"model: expected a keras.Model, got {type(model)}. Give one of Keras 3.")
+
+
 def leaves(model: keras.Model) -> list[keras.Layer]:
     """Every layer of a model in order, nested models opened; for a plain backbone, ``model.layers``.
 
@@ -121,6 +126,7 @@ def freeze(
     """
     if batch_norm not in ("frozen", "train"):
         raise ValueError(f'batch_norm: expected "frozen" or "train", got {batch_norm!r}.')
+    _check_model(model)
     layers = leaves(model)
     first = _position(model, layers, train_from)
     every = [(each, _graph.own_weights(each)[0]) for each in _graph.walk(model)]
@@ -186,6 +192,7 @@ def unchanged(model: keras.Model) -> Iterator[None]:
     >>> with tl.unchanged(model):
     ...     history = model.fit(np.ones((8, 4)), np.ones((8, 2)), verbose=0)
     """
+    _check_model(model)
     every = ((layer, _frozen(layer, model)) for layer in _graph.walk(model))
     frozen = [(layer, weights) for layer, weights in every if weights]
     if not frozen:
@@ -200,7 +207,11 @@ def unchanged(model: keras.Model) -> Iterator[None]:
     yield
     same = functools.partial(np.array_equal, equal_nan=True)
     pairs = zip(frozen, before, copies(), strict=True)
-    if moved := [layer.name for (layer, _), old, new in pairs if not all(map(same, old, new))]:
+    moved = [layer.name for (layer, _), old, new in pairs if not all(map(same, old, new))]
+    # Quantising, say, puts other weights in their place.
+    there = {id(each) for layer, _ in frozen for each in itertools.chain(*_graph.own_weights(layer))}
+    moved += [layer.name for layer, weights in frozen if {id(each) for each in weights} - there]
+    if moved:
         raise FrozenWeightsMoved(
             f"expected {len(frozen)} frozen layers to keep their weights, got changes in {len(moved)}: "
             f"{', '.join(moved[:5])}{', ...' if len(moved) > 5 else ''}. "
@@ -252,6 +263,7 @@ def refresh_batch_norm(model: keras.Model, inputs: npt.NDArray[Any], *, batch_si
     >>> model.layers[0].moving_mean.numpy()
     array([5.], dtype=float32)
     """
+    _check_model(model)
     norms = [layer for layer in _graph.walk(model) if isinstance(layer, keras.layers.BatchNormalization)]
     layers = [layer for layer in norms if layer.trainable]
     if not layers:
@@ -261,7 +273,7 @@ def refresh_batch_norm(model: keras.Model, inputs: npt.NDArray[Any], *, batch_si
     if len({getattr(each, "shape", ())[:1] or None for each in arrays} | {None}) != 2:
         raise TypeError(
             "inputs: expected arrays (n, ...) as the model takes them, of one length, got "
-            f"{type(inputs).__name__}. Of a data set, give np.concatenate(list(batches))."
+            f"{type(inputs).__name__}. Of a data set, give np.concatenate([x for x, y in batches])."
         )
     batches = len(arrays[0]) // batch_size
     if batches == 0:
@@ -352,6 +364,7 @@ def parts(model: keras.Model) -> pd.DataFrame:
     0    a       1          15          0
     1    b       1           8          8
     """
+    _check_model(model)
     if not model.built:
         raise ValueError(
             f"model: expected one that is built, got {type(model).__name__} {model.name!r}, whose weights "
