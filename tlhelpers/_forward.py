@@ -77,8 +77,8 @@ def _warn(why: str) -> None:
 
 
 # A prefix is mostly run twice, over training and validation images: seconds and memory for one conversion.
+# Kept with it: the name under which it was compiled.
 _RUNS: "weakref.WeakKeyDictionary[keras.Model, tuple[str, dict[Any, Run]]]" = weakref.WeakKeyDictionary()
-"""Under which name a prefix was last compiled, and LiteRT's version of it by the shape of an image."""
 
 
 def _converted(prefix: keras.Model, shape: tuple[int, ...]) -> Run:

@@ -111,8 +111,7 @@ def _checked(given: Any, tensor: Any, name: str) -> npt.NDArray[Any]:
         raise ValueError(f"{expected}, got {type(given).__name__} of no one shape. {advice}") from error
     if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8 or np.ma.is_masked(array):
         raise ValueError(
-            f"{expected}, got {type(given).__name__} of {array.dtype}. Give an array of one numeric type, "
-            "without a mask."
+            f"{expected}, got {type(given).__name__} of {array.dtype}. Give one numeric type, and no mask."
         )
     pairs = list(zip(want, array.shape[1:], strict=False))
     if array.ndim == len(want) and all(

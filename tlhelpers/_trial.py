@@ -145,10 +145,9 @@ def _run(prefix: keras.Model, images: Any, *, training: bool) -> list[Array]:
     try:
         return _arrays(prefix(images, training=training))
     except Exception as error:
-        number = len(keras.tree.flatten(images)[0])
         raise ValueError(
-            f"prefix: expected a network that takes {number} examples at a time, got {type(error).__name__}. "
-            "Leave batch sizes open, as keras.Input(shape) does."
+            f"prefix: expected a network that takes any number of examples, got {type(error).__name__} for "
+            f"{len(keras.tree.flatten(images)[0])}. Leave batch sizes open, as keras.Input(shape) does."
         ) from error
 
 

@@ -82,9 +82,7 @@ def grad_cam(
         warnings.simplefilter("ignore", UserWarning)  # that nothing after the cut trains is no fault here
         prefix, suffix = split(model, at)
     if (several := len(prefix.inputs)) > 1:
-        raise ValueError(
-            f"model: expected one input, an image, got {several}. Give a model that holds the others fixed."
-        )
+        raise ValueError(f"model: expected one input, an image, got {several}. Hold the others fixed.")
     if len(prefix.output_shape) != 4:
         raise ValueError(
             f"at: expected a layer with output (n, h, w, maps), got {at!r} with {prefix.output_shape}. "

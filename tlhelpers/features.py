@@ -293,6 +293,7 @@ def _fill(
     store = making[0].store
     size, per_part = store.batch, store.rows // store.batch
     keys: list[str] = []
+    name = "".join(array.store.folder.name for array in making)
     number, more, run = 0, [], None
     with tqdm(total=total, desc="prefix", unit="image", unit_scale=True, leave=False) as bar:
         for part, group in enumerate(iter(lambda: list(islice(batches, per_part)), [])):
@@ -305,7 +306,7 @@ def _fill(
                 made: dict[_parts.Making, dict[int, Array]] = {array: {} for array in making}
                 for at in range(0, len(need), size):
                     place = need[at : at + size]
-                    run = run or forward(network, _some(given), by, "".join(map(_name, making)))
+                    run = run or forward(network, _some(given), by, name)
                     for array, rows in zip(making, run(_sources.rows(x, place)), strict=True):
                         made[array] |= zip(place, _finite(rows, store.dtype, number + place), strict=True)
                 for array in lacking:
@@ -317,10 +318,6 @@ def _fill(
             more.append(tuple(labels))
             bar.update(number - bar.n)
     return keys, number, _sources.joined(more)
-
-
-def _name(making: _parts.Making) -> str:
-    return making.store.folder.name
 
 
 def _finite(activations: Array, dtype: str, place: Array) -> Array:
