@@ -367,7 +367,11 @@ def test_no_cut_is_offered_where_a_mask_or_an_output_crosses():
 
 def test_an_input_that_nothing_reads_forbids_no_cut():
     used, unused = keras.Input((4,)), keras.Input((2,))
-    model = keras.Model([used, unused], L.Dense(2)(L.Dense(3, name="a")(used)))
+    outputs = L.Dense(2)(L.Dense(3, name="a")(used))
+    try:
+        model = keras.Model([used, unused], outputs)
+    except ValueError:
+        pytest.skip(f"Keras {keras.version()} makes no such model")
     assert tl.cut_points(model) == ["a"]
     np.testing.assert_allclose(*parts(model, "a", [X, X[:, :2]]), rtol=1e-6)
 
