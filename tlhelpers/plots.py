@@ -311,7 +311,7 @@ def model_diagram(parts: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
             f"{row['parameters']} in {row['part']!r}. Give the number of them, not yes or no."
         )
     n = len(parts)
-    ax = _axes(ax, (_WIDTH, 1.1 + 0.31 * n))
+    ax = _axes(ax, (_WIDTH, 1.0 + 0.2 * n))
     longest = np.log10(max(int(total.max()), 10))
     for y, (have, learn) in enumerate(zip(total.tolist(), trained.tolist(), strict=True)):
         length = 0.38 * np.log10(have + 1) / longest if have else 0.03
