@@ -1,5 +1,6 @@
 // The box to draw a digit in. A page holds <div class="digit-pad" data-ours="FOLDER" data-article="FOLDER"
-// data-digits="FILE" data-cut="LAYER">. Nothing is fetched before the reader comes near the box.
+// data-digits="FILE" data-cut="LAYER">; without data-article there is one model. Nothing is fetched before the
+// reader comes near the box.
 
 import { load, size, toImage } from "./digit-model.js";
 
@@ -91,8 +92,10 @@ class Pad {
     this.begun ??= (async () => {
       const { ours, article } = this.box.dataset;
       this.ours = await load(ours);
-      this.$article.textContent = `Ask the article's model, too (${(await size(article) / 1e6).toFixed(1)} MB)`;
-      this.$article.hidden = this.article !== null;
+      if (article) {
+        this.$article.textContent = `Ask the article's model, too (${(await size(article) / 1e6).toFixed(1)} MB)`;
+        this.$article.hidden = this.article !== null;
+      }
       this.show();
     })();
     return this.begun;

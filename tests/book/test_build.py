@@ -98,12 +98,6 @@ def test_only_an_executed_chapter_is_built() -> None:
     assert "ValueError: no" in build.executed_faults(_notebook(outputs=[error]))[0]
 
 
-def test_the_front_page_shows_the_tagged_figure() -> None:
-    drawn = {"outputs": [{"data": {"image/svg+xml": ["<svg>", "</svg>"]}}]}
-    assert build.front_figure(_notebook(**drawn)) is None
-    assert build.front_figure(_notebook(**drawn, metadata={"tags": [build.FRONT]})) == "<svg></svg>"
-
-
 def test_scripts_of_a_page_become_files_in_their_order(tmp_path: Path) -> None:
     stays = '<script defer src="x.js"></script><script type="application/json">{}</script>'
     (tmp_path / "part").mkdir()

@@ -127,13 +127,14 @@ def test_the_glossary_s_terms_have_a_sentence_each() -> None:
     assert terms >= links.NOT_LINKED
 
 
-def test_the_front_page_leads_to_headings_that_are_there() -> None:
-    # A card takes such an address as it is; Sphinx checks all other links.
-    asked = re.findall(r"^:link: (\S+)\.html#(\S+)$", (BOOK / "index.md").read_text("utf-8"), re.MULTILINE)
-    assert asked
-    for name, anchor in asked:
-        headings = notebooks.headings(notebooks.load(BOOK / f"{name}.ipynb"), 2)
-        assert anchor in [re.sub(r"\W+", "-", heading.lower()) for heading in headings]
+def test_the_front_page_shows_the_model_that_its_chapter_makes() -> None:
+    box = re.compile(r'<div class="digit-pad"([^>]*)>')
+    (front,) = box.findall((BOOK / "index.md").read_text("utf-8"))
+    cells = notebooks.load(BOOK / "mnist/08-go-beyond-the-article.ipynb")["cells"]
+    (chapter,) = (found for cell in cells for found in box.findall(notebooks.source(cell)))
+    asked, there = (dict(re.findall(r'data-(\w+)="([^"]*)"', each)) for each in (front, chapter))
+    there = {name: f"mnist/{at}" if name != "cut" else at for name, at in there.items()}
+    assert asked == {name: there[name] for name in ("ours", "digits", "cut")}
 
 
 def test_the_citation_is_of_this_version() -> None:

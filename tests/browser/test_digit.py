@@ -174,6 +174,16 @@ def test_a_drawn_digit_is_read_and_both_models_answer(chapter: Page, side: int, 
     assert chapter.watched.faults == []
 
 
+def test_the_front_page_reads_a_drawn_digit(page: Page) -> None:
+    page.goto("/book/index.html")
+    draw(page, STROKES[6]["strokes"])
+    says = page.locator(".digit-pad__says")
+    says.filter(has_text="Ours reads").wait_for()
+    assert f"Ours reads {first(page, 2)}" in says.inner_text()
+    assert not page.locator(".digit-pad__article").is_visible(), "no other model is named there"
+    assert page.watched.faults == []
+
+
 def test_undo_takes_back_one_stroke(chapter: Page) -> None:
     four, paper = STROKES[12]["strokes"], chapter.locator(".digit-pad__paper")
     draw(chapter, four[:1])

@@ -29,8 +29,6 @@ NEEDED = ("_config.yml", "_toc.yml", "pyproject.toml", "CITATION.cff")
 MADE = "web"
 SKIP = shutil.ignore_patterns(".ipynb_checkpoints", "__pycache__", "_build", ".DS_Store", MADE)
 BRANCH = "main"
-# The tag of the cell whose figure the front page shows, too; book/index.md names the file.
-FRONT, FRONT_FILE = "front-page", "front-page.svg"
 COLAB = "https://colab.research.google.com"
 
 
@@ -108,15 +106,6 @@ def final_config(
     return config, [f"repository: {address}"]
 
 
-def front_figure(notebook: dict[str, Any]) -> str | None:
-    """The figure of the cell that is tagged for the front page, as SVG; None if this chapter has none."""
-    for cell in notebook["cells"]:
-        for output in cell["outputs"] if FRONT in cell["metadata"].get("tags", []) else ():
-            if "image/svg+xml" in output.get("data", {}):
-                return "".join(output["data"]["image/svg+xml"])
-    return None
-
-
 def executed_faults(notebook: dict[str, Any]) -> list[str]:
     """Why a notebook does not count as executed; an empty list if it does."""
     code = [c for c in notebook["cells"] if c["cell_type"] == "code" and "".join(c["source"]).strip()]
@@ -148,8 +137,6 @@ def build(out: Path) -> Path:
         for fault in executed_faults(notebook):
             raise BuildError(f"{path}: {fault}; {again}")
         cells.add(setup_cell.cell_address("".join(notebook["cells"][1]["source"])))
-        if figure := front_figure(notebook):
-            (source / "book" / FRONT_FILE).write_text(figure, encoding="utf-8")
     if not (source / runs.MACHINE).exists():
         raise BuildError(f"{source / runs.MACHINE} is missing: it says where the chapters ran; {again}")
 

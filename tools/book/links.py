@@ -43,7 +43,7 @@ _NO_TERMS_IN = (
 )
 _NO_TERMS_CLASSES = {"cell", "sd-card", "run-card"}  # outputs, what is a link as a whole, and the run's card
 # Too common, or with another sense elsewhere in the book, to be a link by themselves.
-NOT_LINKED = {"accuracy", "glue", "label", "loss", "map", "pooling", "precision", "recall"}
+NOT_LINKED = {"accuracy", "label", "loss", "pooling", "precision", "recall"}
 NOT_LINKED |= {"published result", "transfer learning"}
 
 _EXPLAINED = re.compile(r'\bin\s+the\s+chapters?\s+"[^"]+"(?:(?:,|,?\s+and)\s+"[^"]+")*')
