@@ -106,7 +106,7 @@ def set_styles(places: Mapping[str, int]) -> None:
 
     Notes
     -----
-    Explained in the chapter "Go beyond the article".
+    Explained in the chapter "Measure the recipe".
 
     Examples
     --------

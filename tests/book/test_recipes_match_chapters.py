@@ -61,7 +61,7 @@ def test_recipes_and_visible_cells_agree_to_the_bit(monkeypatch, tmp_path):
 
 def test_our_recipe_and_its_visible_cells_agree_to_the_bit():
     # Only what the trained model comes from; the studies around it take most of the chapter's time.
-    aside = ("today", "table", "moved(", "beyond", "mean")
+    aside = ("today", "table", "by_cut")
     visible = run_cells("08-go-beyond-the-article.ipynb", until="suffix.fit(", without=aside)
     trained = studies.recipes.our_classifier(page.current())
     assert len(trained.history) == len(visible["history"].epoch) == 20

@@ -1,4 +1,4 @@
-"""What the chapter "Go beyond the article" shows and does not compute.
+"""What the chapter "Measure the recipe" shows and does not compute.
 
 Each step's gain and learning rates, on the first 6,000 digits of the full edition. Contestants that nobody
 trains. And the protocol of MTEB's task MNIST: 16 digits a class, logistic regression on frozen features.
