@@ -37,17 +37,6 @@ def test_a_draw_and_its_choices():
     np.testing.assert_array_equal(drawn.right, best.predict(unseen) == labels[2])
 
 
-def test_intervals_cover_draws_and_examples():
-    rng = np.random.default_rng(0)
-    right = (rng.random((20, 400)) < 0.8).astype(float)
-    low, high = few_labels.interval(right)
-    assert low < right.mean() < high
-    # Draws that are all alike leave the luck of the examples, and the other way round.
-    alike = np.repeat(right[:1], 20, axis=0)
-    assert np.ptp(few_labels.interval(alike)) == pytest.approx(3.92 * alike[0].std() / 20, rel=0.15)
-    assert np.ptp(few_labels.interval(np.repeat(right[:, :1], 400, axis=1))) > 0.3
-
-
 def test_rank_agreement():
     rng = np.random.default_rng(0)
     right = (rng.random((4, 5, 200)) < np.linspace(0.2, 0.8, 5)[:, None]).astype(float)

@@ -3,7 +3,6 @@
 Explained in the chapter "Do without validation".
 """
 
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,15 +15,11 @@ from threadpoolctl import threadpool_limits
 from .closed_form import PENALTIES, READOUTS, SCORES, in_span, ridge
 from .skeleton import balanced
 
-__all__ = ["SCORED", "agreement", "interval", "try_draw"]
+__all__ = ["SCORED", "agreement", "try_draw"]
 
 Array = npt.NDArray[Any]
-Floats = npt.NDArray[np.float64]
 SCORED = 10
 """Examples a class from which `try_draw` computes the scores."""
-
-
-# -- draws, and intervals -------------------------------------------------------------------------
 
 
 def try_draw(features: Mapping[str, Array], labels: Sequence[Array], each: int, *, seed: int) -> pd.DataFrame:
@@ -60,28 +55,12 @@ def try_draw(features: Mapping[str, Array], labels: Sequence[Array], each: int, 
     return pd.DataFrame(found).assign(each=each, seed=seed)
 
 
-@functools.cache
-def _counts(n: int, draws: int) -> Floats:
-    """How often each of n is drawn, as a share, in so many draws with replacement."""
-    shares: Floats = np.random.default_rng(n).multinomial(n, np.full(n, 1 / n), draws) / n
-    return shares
-
-
-def interval(right: Array, *, draws: int = 1000) -> tuple[float, float]:
-    """Where a mean over (labelled draws, test examples) would lie with others: 95% of the bootstrap.
-
-    Draws are resampled, then test examples: for all draws together, since they share them.
-    """
-    by_draw, by_example = (_counts(n, draws) for n in right.shape)
-    low, high = np.quantile(((by_draw @ right) * by_example).sum(axis=1), [0.025, 0.975])
-    return float(low), float(high)
-
-
 def agreement(scores: Array, right: Array, *, draws: int = 300) -> tuple[float, float, float]:
-    """Mean rank correlation over the cuts of a score and the accuracy, and its ends as in `interval`.
+    """Mean rank correlation over the cuts of a score and the accuracy, and the ends of its 95% interval.
 
-    `scores` are (draws, cuts), `right` (draws, cuts, examples). A draw whose score is the same at all cuts
-    counts as 0: it ranks nothing.
+    `scores` are (draws, cuts), `right` (draws, cuts, examples). The interval is a bootstrap, since a
+    rank is no mean: draws are resampled, and test examples, for all draws together, since they share them. A
+    draw whose score is the same at all cuts counts as 0: it ranks nothing.
     """
     rng, (n, _, m) = np.random.default_rng(0), right.shape
 
@@ -91,6 +70,7 @@ def agreement(scores: Array, right: Array, *, draws: int = 300) -> tuple[float, 
         size = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
         return float(np.mean((a * b).sum(axis=1) / np.where(size > 0, size, 1)))
 
-    found = [mean(rng.integers(0, n, n), weights) for weights in _counts(m, draws)]
+    drawn = np.random.default_rng(m).multinomial(m, np.full(m, 1 / m), draws) / m
+    found = [mean(rng.integers(0, n, n), weights) for weights in drawn]
     low, high = np.quantile(found, [0.025, 0.975])
     return mean(np.arange(n), np.full(m, 1 / m)), float(low), float(high)
