@@ -60,7 +60,7 @@ Numbers = npt.NDArray[Any]
 
 
 def load(edition: Edition) -> datasets.Dataset:
-    """The chapter's X-rays; in the pocket edition digits, the 3 as "normal" and the 8 as "pneumonia"."""
+    """The chapter's X-rays; in the pocket edition digits, the 3 for the healthy and the 8 for the sick."""
     if edition.name == "full":
         return datasets.load_dataset("pneumonia")
     digits = datasets.load_dataset("digits")
@@ -75,8 +75,8 @@ def load(edition: Edition) -> datasets.Dataset:
         train=two(digits.train),
         validation=two(digits.validation),
         test=two(digits.test),
-        class_names=("normal", "pneumonia"),
-        note="a stand-in: handwritten digits under the names of the X-rays' classes.",
+        class_names=("digit 3", "digit 8"),
+        note="a stand-in: two kinds of handwritten digits, the 8 in the place of the sick.",
     )
 
 
