@@ -46,7 +46,8 @@ _COLORS: list[str] = sns.color_palette("colorblind").as_hex()
 _TRAINED, _FROZEN, WRONG, NEUTRAL = _COLORS[1], _COLORS[9], _COLORS[3], "#595959"
 
 # The styles of lines. A style is a place in these three.
-_LINE_COLORS = [_COLORS[i] for i in (0, 1, 2, 7, 4, 5, 9)]
+# The palette's brown is as light as its orange, so it is taken darker.
+_LINE_COLORS = [*(_COLORS[i] for i in (0, 1, 2, 7, 4)), "#6f4518", _COLORS[9]]
 _MARKERS = ["o", "s", "D", "v", "^", "P", "X"]
 _DASHES: list[tuple[float, ...] | str] = ["", (4, 1.5), (1, 1), (5, 1, 1, 1), (3, 1, 1.5, 1), (2, 2), (6, 2)]
 _kept_styles: dict[object, int] = {}

@@ -15,6 +15,8 @@ STYLES = {
     "small network, from scratch": 4,
     "article, prefix once": 6,
     "prefix once": 6,
+    "logistic regression": 5,
+    "gradient boosting": 6,
 }
 """What several chapters compare, with its place among the styles of `tlhelpers.plots.set_styles`.
 
