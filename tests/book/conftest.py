@@ -34,6 +34,14 @@ Seen in pocket.
 :label: eq
 y = 1
 ```"""
+PASTED = """
+
+```{glue:figure} a_figure
+:figclass: front
+:alt: A line that falls.
+
+See it fall.
+```"""
 CODE = 'model = tl.history_table(a, phase="b")\npage.check("a_share", 0.55)'
 LOOKS = {"image": {"alt": "A line that rises.", "classes": "picture"}, "figure": {"caption": "See it rise."}}
 READ = '# Read\n\nText "quoted" & more, as {cite}`adebayo2018sanity` has it.\n\n```{bibliography}\n```\n'
@@ -93,9 +101,14 @@ def small_book(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("references.bib", "published.toml"):
         shutil.copy2(repository.ROOT / "book" / name, source / "book" / name)
     figure = _output(**{"image/svg+xml": "<svg></svg>"})
+    train = _chapter({"a_share": 0.55}, figure, figure, mystnb=LOOKS)
+    pasted = _output(**{"application/papermill.record/image/svg+xml": "<svg></svg>"})
+    pasted["metadata"]["scrapbook"] = {"name": "a_figure", "mime_prefix": "application/papermill.record/"}
+    train["cells"][0]["source"] += PASTED
+    train["cells"][-1]["outputs"].append(pasted)
     pages = {
         "book/index.md": "# A book\n\nText.\n",
-        "book/part/01-train.ipynb": json.dumps(_chapter({"a_share": 0.55}, figure, figure, mystnb=LOOKS)),
+        "book/part/01-train.ipynb": json.dumps(train),
         "book/part/02-read.md": READ,
         f"{links.GLOSSARY}.md": GLOSSARY,
         f"{runs.TIMES_PAGE}.md": "# Times\n",

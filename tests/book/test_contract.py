@@ -61,11 +61,19 @@ def test_myst_nb_takes_text_caption_and_class_from_the_cell(chapter_page: Beauti
     assert "0.550" in chapter_page.select_one("article").get_text()
 
 
+def test_a_glued_figure_stands_where_the_text_wants_it(chapter_page: BeautifulSoup) -> None:
+    # limits/03 opens with the figure that its last cell draws; book.css knows the class.
+    figure = chapter_page.select_one("figure.front")
+    assert figure.img["alt"] == "A line that falls."
+    assert "See it fall." in figure.figcaption.get_text()
+    assert figure.find_next("div", class_="cell"), "it stands before the code"
+
+
 def test_pictures_wait_for_the_reader_and_scripts_for_the_text(
     chapter_page: BeautifulSoup, read: Any
 ) -> None:
     # docutils' attribute loading of an image, script_files in the page's context.
-    assert [image.get("loading") for image in chapter_page.select("img.picture")] == [None, "lazy"]
+    assert [image.get("loading") for image in chapter_page.select("article img")] == [None, "lazy", "lazy"]
     head = [script["src"] for script in chapter_page.select("head script[src]:not([defer], [type=module])")]
     head = [re.sub(r".*/|\?.*", "", source) for source in head if scripts.FOLDER.name not in source]
     assert head == ["documentation_options.js", "doctools.js"]
