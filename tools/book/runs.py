@@ -165,7 +165,7 @@ def add(notebook: Notebook, run: Run, machine: dict[str, Any], by_hand: str | No
 def chapters(source: Path) -> dict[str, Notebook]:
     """The notebooks that the table of contents lists, in its order, by page."""
     toc = yaml.safe_load((source / "_toc.yml").read_text(encoding="utf-8"))
-    listed = [page["file"] for part in toc["parts"] for page in part["chapters"]]
+    listed = [page["file"] for part in toc.get("parts", []) for page in part["chapters"]]
     paths = {page: source / f"{page}.ipynb" for page in listed}
     return {
         page: json.loads(path.read_text(encoding="utf-8")) for page, path in paths.items() if path.exists()
