@@ -1,5 +1,6 @@
 """Flowers: choices are made on validation, depth and rate are the advice's, every photo is credited."""
 
+import functools
 from types import SimpleNamespace
 
 import numpy as np
@@ -151,30 +152,34 @@ def test_fine_tuning_does_as_the_classic_advice_and_the_map_say(small, monkeypat
 
 
 def test_the_rate_from_scratch_is_the_better_one_on_validation_with_seed_0(small, monkeypatch):
-    asked = []
+    asked, rates = [], flowers.RATES["from scratch"]
 
-    def run(data, few, seed, rate):
+    def run(method, edition, data, few, seed, rate):
         asked.append((len(few), seed))
-        good = rate == flowers.RATES[len(few) < 100]
+        good = rate == rates[len(few) < 100]
         return "", data.validation.labels + (not good), data.test.labels + good
 
     monkeypatch.setattr(flowers, "_from_scratch", run)
-    rates = [flowers._kept_rate.__wrapped__(labels, page.current()) for labels in flowers.SIZES]
-    assert rates == [flowers.RATES[1]] * 2 + [flowers.RATES[0]] * 2
+    kept = functools.partial(flowers._kept_rate.__wrapped__, "from scratch", edition=page.current())
+    assert [kept(labels) for labels in flowers.SIZES] == [rates[1]] * 2 + [rates[0]] * 2
     assert set(asked) == {(50, 0), (650, 0)}
 
 
-def test_from_scratch_follows_the_seed_alone(monkeypatch):
+@pytest.mark.parametrize("method", flowers.SCRATCH)
+def test_from_scratch_follows_the_seed_alone(method, monkeypatch):
     monkeypatch.setattr(flowers, "STOPPING", {**flowers.STOPPING, "steps": 2, "epochs": 3})
-    monkeypatch.setattr(flowers, "_kept_rate", lambda labels, edition: 0.001)
-    first, other, again = (flowers.measure("from scratch", 40, seed=seed) for seed in (0, 1, 0))
+    monkeypatch.setattr(flowers, "_kept_rate", lambda method, labels, edition: 0.001)
+    first, _, again = (flowers.measure(method, 40, seed=seed) for seed in (0, 1, 0))
     flowers._untrained.cache_clear()
-    fresh = flowers.measure("from scratch", 40, seed=0)
+    fresh = flowers.measure(method, 40, seed=0)
     assert list(first) == ROW
     assert first["choice"].endswith(" of 3, rate 0.001")
-    for row in (first, other, again, fresh):
+    for row in (first, again, fresh):
         row.pop("cpu_seconds")
-    assert first == again == fresh != other
+    assert first == again == fresh
+    one, other = (flowers._network(method, page.current(), 2, seed).get_weights() for seed in (0, 1))
+    assert not np.array_equal(one[0], other[0])
+    assert not np.array_equal(one[-2], other[-2])
 
 
 def test_a_row_of_the_table_comes_out_again(full_data, monkeypatch):
