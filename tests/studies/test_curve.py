@@ -94,7 +94,13 @@ def test_further_seeds_of_some_methods_count_for_these():
     assert found.gain == pytest.approx(0.2)
 
 
-def test_numbers_of_labels_without_every_method_and_two_seeds_are_left_out():
+def test_a_method_takes_part_where_it_was_measured():
+    table = rows({10: both(0.6, 0.7), 100: both(0.9, 0.8)})
+    more = rows({10: {"raw pixels": 0.1}})
+    assert curve.gains(pd.concat([table, more])).labels.tolist() == [10, 100]
+
+
+def test_numbers_of_labels_without_both_kinds_and_two_seeds_are_left_out():
     table = rows({10: both(0.6, 0.7), 100: both(0.9, 0.8)})
     table = table.drop(table[(table.labels == 100) & (table.method == "frozen")].index[:2])
     assert curve.gains(table).labels.tolist() == [10]

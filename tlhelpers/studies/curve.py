@@ -233,13 +233,13 @@ def gains(
     seed, since with the same seed both learn from the same examples; ``low`` to ``high`` is Student's 95%
     interval over the ``seeds`` that the two share. Where the scores are shares of so many test `examples`,
     it also allows for other test examples, by the most that two methods with so many mistakes can differ. A
-    number of labels without a row of each method, or with one seed, is left out; ValueError if none is left.
+    number of labels with one kind only, or with one seed, is left out; ValueError if none is left.
     """
-    methods = rows.method.unique()
-    kinds = [[method for method in methods if (method in transfer) == kind] for kind in (True, False)]
     found = []
     for labels in sorted(int(number) for number in rows.labels.unique()):
         there = rows[rows.labels == labels]
+        methods = there.method.unique()
+        kinds = [[method for method in methods if (method in transfer) == kind] for kind in (True, False)]
         validation, test = (
             there.pivot(index="seed", columns="method", values=f"{part}_accuracy").reindex(columns=methods)
             for part in ("validation", "test")
