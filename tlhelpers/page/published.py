@@ -143,7 +143,8 @@ def check(name: str, value: float, *, edition: editions.Edition | None = None) -
             f"{value:.4f}. If you changed a setting in this chapter, that is expected. If the recipe "
             "was meant to change, run `make measure` and commit what it writes. If neither, something broke."
         )
-    print(f"{expected.what}: {value:.4f}; published {expected.value:.4f} ± {expected.tolerance:.4f}: agrees.")
+    recorded = f"this book recorded {expected.value:.4f} ± {expected.tolerance:.4f}"
+    print(f"{expected.what}: {value:.4f}; {recorded}: agrees.")
     glue(name, value)
     return value
 
