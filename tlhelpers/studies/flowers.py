@@ -53,7 +53,7 @@ PENALTIES = (0.01, 0.1, 1.0, 10.0)
 FEW = {"examples": 50, "epochs": 20, "batch_size": 16}
 MANY = {"examples": 650, "epochs": 6, "batch_size": 32}
 """How fine-tuning trains, as in the map's cells with few and with many flowers."""
-RATES = {"from scratch": (0.001, 0.004), "random weights, trained": (0.0003, 0.001, 0.003)}
+RATES = {"from scratch": (0.001, 0.004), "random weights, trained": (0.0003, 0.001, 0.003, 0.01)}
 """Learning rates tried from random weights, with seed 0, at the fewest labels and at the most."""
 SCRATCH_SIZE, WIDTHS = 32, (16, 32, 64)
 """From scratch: pixels that the network sees, and channels of its three convolutions."""
