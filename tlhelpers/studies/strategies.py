@@ -351,7 +351,7 @@ def _mapped(kind: Kind) -> tuple[dict[Labels, pd.DataFrame], float, float, float
 
 
 def _strategy(kind: Kind, labels: Labels, by: By) -> Strategy:
-    """One of the four answers. Its text holds nothing of the question, so that it can be looked up."""
+    """One of the answers. Its text holds nothing of the question, so that it can be looked up."""
     cases, border, below, above = _mapped(kind)
     rows = cases[labels]
     evidence = map_means(rows)

@@ -100,9 +100,7 @@ def add(notebook: Notebook, page: str, folder: Path) -> None:
         {
             "output_type": "display_data",
             "data": {_TEXT: text},
-            "metadata": {
-                "scrapbook": {"mime_prefix": "application/papermill.record/", "name": PREFIX + name}
-            },
+            "metadata": {"scrapbook": {"mime_prefix": _MIME, "name": PREFIX + name}},
         }
         for name, text in found.items()
     ]
