@@ -1,5 +1,7 @@
 """The full edition's values and figures on the pages of both."""
 
+import base64
+import io
 import json
 import re
 from collections.abc import Callable
@@ -7,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from tools import repository, setup_cell
 from tools.book import build, full, runs
@@ -41,7 +44,7 @@ def _in_pocket(notebook: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_pocket_shows_what_full_found(chapter: Chapter, tmp_path: Path) -> None:
-    tagged = {"mystnb": LOOKS, "tags": [full.FIGURE]}
+    tagged = {"mystnb": LOOKS, "tags": [full.OUTPUT]}
     kept = _executed(tmp_path, chapter({"share": 0.55, "said": "block 9"}, SVG, **tagged))
     assert full.write(tmp_path, kept) == 2
     pocket = _in_pocket(chapter({"share": 0.11}, SVG, **tagged))
@@ -59,8 +62,41 @@ def test_pocket_shows_what_full_found(chapter: Chapter, tmp_path: Path) -> None:
     assert (kept / "full/part-01-train-c2.svg").read_text() == "<svg></svg>"
 
 
+def test_pocket_shows_a_kept_table_as_a_table(chapter: Chapter, tmp_path: Path) -> None:
+    table = {"output_type": "execute_result", "metadata": {}, "data": {"text/html": ["<table>", "</table>"]}}
+    kept = _executed(tmp_path, chapter({"share": 0.55}, table, tags=[full.OUTPUT]))
+    full.write(tmp_path, kept)
+    pocket = _in_pocket(chapter({"share": 0.11}, tags=[full.OUTPUT]))
+    before = len(pocket["cells"])
+    full.add(pocket, PAGE, kept)
+    said, shown = pocket["cells"][before : before + 2]
+    assert said["source"].startswith("**In the full edition**, run on 2026-01-01 (commit 0123456789")
+    assert shown["outputs"][0]["data"]["text/html"] == "<table></table>"
+    assert shown["metadata"]["tags"] == ["remove-input"]
+    assert shown["source"], "MyST-NB leaves out a cell without source"
+
+
+def test_kept_photographs_are_small(chapter: Chapter, tmp_path: Path) -> None:
+    def link(kind: str, image: Image.Image) -> str:
+        file = io.BytesIO()
+        image.save(file, kind)
+        return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
+
+    photo = Image.effect_noise((64, 64), 50).convert("RGBA")
+    drawn = photo.copy()
+    drawn.putpixel((0, 0), (0, 0, 0, 0))
+    svg = f'<svg><image href="{link("png", photo)}"/><image href="{link("png", drawn)}"/></svg>'
+    output = {**SVG, "data": {"image/svg+xml": svg}}
+    kept = _executed(tmp_path, chapter({}, output, mystnb=LOOKS, tags=[full.OUTPUT]))
+    full.write(tmp_path, kept)
+    text = (kept / "full/part-01-train-c2.svg").read_text()
+    assert link("png", drawn) in text, "JPEG has no transparency"
+    assert "data:image/jpeg" in text
+    assert len(text) < 0.8 * len(svg)
+
+
 def test_full_shows_its_own_and_no_kept_figure(chapter: Chapter, tmp_path: Path) -> None:
-    notebook = chapter({"share": 0.66}, SVG, mystnb=LOOKS, tags=[full.FIGURE])
+    notebook = chapter({"share": 0.66}, SVG, mystnb=LOOKS, tags=[full.OUTPUT])
     full.add(notebook, PAGE, tmp_path / "nowhere")
     assert dict(runs.glued(notebook))["full.share"] == 0.66
     assert "{figure}" not in json.dumps(notebook)
@@ -90,7 +126,7 @@ def test_what_a_chapter_shows_of_the_full_edition_is_kept(path: Path) -> None:
         key.removeprefix(full.PREFIX) for _, key in notebooks.shown_keys(text) if key.startswith(full.PREFIX)
     }
     assert shown <= set(kept["chapters"].get(page, {})), "run make stamp"
-    tagged = [c["id"] for c in notebook["cells"] if full.FIGURE in c["metadata"].get("tags", [])]
+    tagged = [c["id"] for c in notebook["cells"] if full.OUTPUT in c["metadata"].get("tags", [])]
     files = {file.stem for file in (repository.ROOT / full.FOLDER / "full").glob("*")}
     name = page.removeprefix("book/").replace("/", "-")
     assert {f"{name}-{cell}" for cell in tagged} <= files, "run make stamp"

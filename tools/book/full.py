@@ -1,20 +1,23 @@
 """What the full edition found, on the pages of both editions.
 
-``make stamp`` keeps what an executed full edition glued in ``book/measured/full.json``, and the figures of
-cells that are tagged "full-figure" in a folder beside it. The build gives each chapter these values under
-``full.KEY``: in the full edition those of the run itself, in the pocket edition the kept ones, with the
-kept figures below the pocket edition's own.
+``make stamp`` keeps what an executed full edition glued in ``book/measured/full.json``, and the figure or
+table of cells that are tagged "full-output" in a folder beside it. The build gives each chapter these values
+under ``full.KEY``: in the full edition those of the run itself, in the pocket edition the kept ones, with
+the kept figure or table below the pocket edition's own.
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
+import io
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
@@ -25,7 +28,7 @@ Notebook = dict[str, Any]
 
 FOLDER = "book/measured"
 FILE = "full.json"
-FIGURE = "full-figure"  # the tag of a cell whose figure the pocket edition shows, too
+OUTPUT = "full-output"  # the tag of a cell whose figure or table the pocket edition shows, too
 PREFIX = "full."
 _MIME = "application/papermill.record/"  # what myst-nb puts before the kind of what is glued
 _TEXT = f"{_MIME}text/plain"
@@ -51,21 +54,36 @@ def _name(page: str, cell: dict[str, Any]) -> str:
     return f"{page.removeprefix('book/').replace('/', '-')}-{cell.get('id')}"
 
 
-def figures(page: str, notebook: Notebook) -> dict[str, bytes]:
-    """The figures of the tagged cells: file name and content."""
+def outputs(page: str, notebook: Notebook) -> dict[str, bytes]:
+    """The figures and tables of the tagged cells: file name and content."""
     found = {}
     for cell in notebook["cells"]:
-        for output in cell["outputs"] if FIGURE in cell["metadata"].get("tags", []) else ():
-            data = output.get("data", {})
+        for output in cell["outputs"] if OUTPUT in cell["metadata"].get("tags", []) else ():
+            data = {kind: "".join(text) for kind, text in output.get("data", {}).items()}
             if svg := data.get("image/svg+xml"):
-                found[f"{_name(page, cell)}.svg"] = "".join(svg).encode()
+                found[f"{_name(page, cell)}.svg"] = _lighter(svg).encode()
             elif png := data.get("image/png"):
-                found[f"{_name(page, cell)}.png"] = base64.b64decode("".join(png))
+                found[f"{_name(page, cell)}.png"] = base64.b64decode(png)
+            elif table := data.get("text/html"):
+                found[f"{_name(page, cell)}.html"] = table.encode()
     return found
 
 
+def _lighter(svg: str) -> str:
+    """An SVG whose photographs are JPEG: a seventh of the bytes."""
+
+    def smaller(match: re.Match[str]) -> str:
+        image, photo = Image.open(io.BytesIO(base64.b64decode(match[2]))).convert("RGBA"), io.BytesIO()
+        image.convert("RGB").save(photo, "JPEG", quality=85)
+        jpeg = base64.b64encode(photo.getvalue()).decode()
+        opaque = image.getchannel("A").getextrema() == (255, 255)
+        return f"{match[1]}jpeg;base64,{jpeg}" if opaque and len(jpeg) < len(match[2]) else match[0]
+
+    return re.sub(r"(data:image/)png;base64,([\w+/=\s]+)", smaller, svg)
+
+
 def write(source: Path, folder: Path) -> int:
-    """Keep values and figures of the executed full edition in `source`; gives the number of values."""
+    """Keep what the executed full edition in `source` found; gives the number of values."""
     machine, published = runs.records(source)
     chapters: dict[str, dict[str, str]] = {}
     files: dict[str, bytes] = {}
@@ -75,7 +93,7 @@ def write(source: Path, folder: Path) -> int:
         if run.facts["edition"] != "full":
             raise runs.RunError(f"{page}: expected a run of the full edition, got {run.facts['edition']}")
         chapters[page] = values(notebook)
-        files |= figures(page, notebook)
+        files |= outputs(page, notebook)
         date = max(date, f"{run.began:%Y-%m-%d}")
     stamp = {"commit": machine["commit"], "date": date, "machine": machine["machine"]}
     text = json.dumps({"stamp": stamp, "chapters": chapters}, indent=1, ensure_ascii=False)
@@ -89,14 +107,14 @@ def write(source: Path, folder: Path) -> int:
 
 
 def add(notebook: Notebook, page: str, folder: Path) -> None:
-    """Give a chapter's text the full edition's values, and in the pocket edition its figures, in place.
+    """Give a chapter's text the full edition's values, and in the pocket edition its outputs, in place.
 
     `folder` is where `write` kept them.
     """
     pocket = edition(notebook) == "pocket"
     kept = json.loads((folder / FILE).read_text(encoding="utf-8")) if pocket else {}
     found = kept["chapters"].get(page, {}) if pocket else values(notebook)
-    outputs = [
+    glued = [
         {
             "output_type": "display_data",
             "data": {_TEXT: text},
@@ -107,31 +125,38 @@ def add(notebook: Notebook, page: str, folder: Path) -> None:
     cells = []
     for cell in notebook["cells"]:
         cells.append(cell)
-        if pocket and FIGURE in cell["metadata"].get("tags", []):
-            files = sorted((folder / "full").glob(f"{_name(page, cell)}.*"))
-            cells += [_shown(cell, file.name, kept["stamp"]) for file in files]
+        if pocket and OUTPUT in cell["metadata"].get("tags", []):
+            for file in sorted((folder / "full").glob(f"{_name(page, cell)}.*")):
+                cells += _shown(cell, file, kept["stamp"])
     hidden = {
         "cell_type": "code",
         "execution_count": 1,
         "id": "full-edition",
         "metadata": {"tags": ["remove-cell"]},
     }
-    notebook["cells"] = [*cells, {**hidden, "source": "", "outputs": outputs}]
+    notebook["cells"] = [*cells, {**hidden, "source": "", "outputs": glued}]
 
 
-def _shown(cell: dict[str, Any], file: str, stamp: dict[str, str]) -> dict[str, Any]:
-    """A kept figure, as a cell of Markdown."""
-    about, where = cell["metadata"]["mystnb"], f"commit {stamp['commit']}, {stamp['machine']}"
-    chart = [] if "picture" in about["image"].get("classes", "") else [":figclass: front"]
-    lines = [
-        f"```{{figure}} /{FOLDER}/full/{file}",
-        f":alt: {about['image']['alt']}",
-        *chart,
-        "",
-        f"**The same in the full edition**, run on {stamp['date']} ({where}).",
-        "```",
-    ]
-    return {"cell_type": "markdown", "id": f"{cell['id']}-full", "metadata": {}, "source": "\n".join(lines)}
+def _shown(cell: dict[str, Any], file: Path, stamp: dict[str, str]) -> list[dict[str, Any]]:
+    """A kept figure or table, as cells."""
+    where = f"commit {stamp['commit']}, {stamp['machine']}"
+    said = f"**In the full edition**, run on {stamp['date']} ({where})."
+    text = {"cell_type": "markdown", "id": f"{cell['id']}-full", "metadata": {}, "source": said}
+    if file.suffix == ".html":
+        output = {"output_type": "display_data", "metadata": {}}
+        output["data"] = {"text/html": file.read_text(encoding="utf-8")}
+        # MyST-NB leaves out a cell without source.
+        table = {
+            "cell_type": "code",
+            "id": f"{cell['id']}-full-table",
+            "execution_count": 1,
+            "source": "table",
+        }
+        return [text, {**table, "metadata": {"tags": ["remove-input"]}, "outputs": [output]}]
+    image = cell["metadata"]["mystnb"]["image"]
+    chart = [] if "picture" in image.get("classes", "") else [":figclass: front"]
+    figure = [f"```{{figure}} /{FOLDER}/full/{file.name}", f":alt: {image['alt']}", *chart, "", said, "```"]
+    return [{**text, "source": "\n".join(figure)}]
 
 
 def _tell_edition(app: Sphinx, _config: Config) -> None:
