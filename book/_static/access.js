@@ -21,16 +21,20 @@ for (const icon of document.querySelectorAll(":is(i, span)[class*=' fa-'], :is(i
 }
 
 // Paper is white: a page in the dark theme would print pale letters, and charts as black blocks.
+// And it can't be clicked: solutions and data cards are open on it.
 (() => {
   const page = document.documentElement.dataset;
-  let before;
+  let before, closed;
   window.addEventListener("beforeprint", () => {
     before ??= page.theme;
     page.theme = "light";
+    closed ??= [...document.querySelectorAll("details:not([open])")];
+    for (const box of closed) box.open = true;
   });
   window.addEventListener("afterprint", () => {
     page.theme = before ?? page.theme;
-    before = undefined;
+    for (const box of closed ?? []) box.open = false;
+    before = closed = undefined;
   });
 })();
 

@@ -174,15 +174,20 @@ def test_on_paper_tables_are_whole(new_page: Callable[..., Page], name: str) -> 
     assert set(boxes.evaluate_all("all => all.map(e => getComputedStyle(e).overflowX)")) <= {"visible"}
 
 
-def test_on_paper_the_page_is_light(new_page: Callable[..., Page]) -> None:
+def test_on_paper_the_page_is_light_and_open(new_page: Callable[..., Page]) -> None:
     page = new_page(color_scheme="dark")
     page.goto(CHAPTER)
-    theme = "document.documentElement.dataset.theme"
-    assert page.evaluate(theme) == "dark"
-    page.evaluate(f"addEventListener('beforeprint', () => {{ window.sent = {theme} }})")
+    count = "document.querySelectorAll('.sd-dropdown{}').length"
+    look = f"[document.documentElement.dataset.theme, {count.format('')}, {count.format('[open]')}]"
+    theme, solutions, opened = page.evaluate(look)
+    assert (theme, opened) == ("dark", 0)
+    assert solutions
+    page.evaluate(f"addEventListener('beforeprint', () => {{ window.sent = {look} }})")
     page.pdf()
-    assert page.evaluate("window.sent") == "light"
-    assert page.evaluate(theme) == "dark"
+    assert page.evaluate("window.sent") == ["light", solutions, solutions]
+    assert page.evaluate(look) == ["dark", solutions, 0]
+    page.emulate_media(media="print")
+    assert not page.locator("#jb-print-toc, details.above-input").filter(visible=True).count()
 
 
 @pytest.mark.parametrize(
