@@ -194,6 +194,15 @@ def test_linear_probe_takes_half_precision_without_a_warning() -> None:
         evaluation.linear_probe(rows, [0, 1] * 10, rows, [0, 1] * 10)
 
 
+def test_linear_probe_takes_two_tables_with_the_same_columns_in_one_order() -> None:
+    table = pd.DataFrame({"a": [0.0, 0.0, 1.0, 1.0], "b": [0.0, 1.0, 0.0, 1.0]})
+    assert evaluation.linear_probe(table, [0, 0, 1, 1], table.to_numpy(), [0, 0, 1, 1]) == 1.0
+    with pytest.raises(
+        ValueError, match=r"test_features: expected the columns 'a', 'b', got 'b', 'a'\. Give"
+    ):
+        evaluation.linear_probe(table, [0, 0, 1, 1], table[["b", "a"]], [0, 0, 1, 1])
+
+
 def test_linear_probe_refuses() -> None:
     good, labels = np.eye(4), np.array([0, 0, 1, 1])
     for train, train_labels, test, message in (

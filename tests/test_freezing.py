@@ -122,6 +122,13 @@ def test_what_is_no_model_is_refused(other):
         tl.precompute(other, np.ones((3, 4)))
 
 
+def test_unchanged_sees_weights_that_are_replaced():
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    tl.freeze(model)
+    with pytest.raises(tl.freezing.FrozenWeightsMoved, match="got changes in"), tl.unchanged(model):
+        model.quantize("int8")  # the old kernel keeps its numbers, and is no longer the layer's
+
+
 def test_unchanged_tells_layers_of_one_name_apart():
     inputs = keras.Input((4,))
     branches = [keras.Sequential([inputs, L.Dense(2, name="same")], name=side) for side in ("left", "right")]

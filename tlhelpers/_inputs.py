@@ -72,6 +72,16 @@ def features(name: str, value: Any, n: int | None = None) -> npt.NDArray[Any]:
     return found.reshape(len(found), -1)
 
 
+def same_columns(name: str, first: Any, second: Any) -> None:
+    """Two tables with the same columns in one order, where both have columns: NumPy takes them by place."""
+    had, found = (getattr(each, "columns", None) for each in (first, second))
+    if had is not None and found is not None and list(had) != list(found):
+        raise ValueError(
+            f"{name}: expected the columns {_some(had)}, got {_some(found)}. Give both tables the "
+            "same ones in the same order, as table[list(other.columns)]."
+        )
+
+
 def listed(name: str, value: Any, expected: str, advice: str) -> list[Any]:
     """What has an order, and is no single text, as a list."""
     ordered = isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray)
@@ -129,6 +139,10 @@ def word(name: str, value: Any, words: tuple[str, ...]) -> None:
     if not isinstance(value, str) or value not in words:
         *first, last = [f'"{each}"' for each in words]
         raise ValueError(f"{name}: expected {', '.join(first)} or {last}, got {_shown(value)}.")
+
+
+def _some(columns: Any) -> str:
+    return ", ".join(map(repr, list(columns)[:5])) + (", ..." if len(columns) > 5 else "")
 
 
 def _shown(value: Any) -> str:

@@ -87,8 +87,8 @@ def check_cut(model: keras.Model, prefix: keras.Model, suffix: keras.Model, at: 
             if not _close(whole, parts, allowed):
                 raise ValueError(
                     f"at: expected suffix(prefix(x)) to be model(x), got other numbers, {tried}. Something "
-                    "crosses the cut beside its tensor, or the model never gives the same twice. Cut "
-                    "elsewhere, or train the model whole."
+                    "crosses the cut beside its tensor, or the model never gives the same twice, as with a "
+                    "stateful LSTM. Cut elsewhere, or train the model whole."
                 )
             if not np.isclose(losses, got := float(sum(suffix.losses)), rtol=allowed):
                 raise ValueError(

@@ -385,6 +385,7 @@ def linear_probe(
     >>> evaluation.linear_probe(features, [0, 0, 1, 1], features, [0, 0, 1, 1])
     1.0
     """
+    _inputs.same_columns("test_features", train_features, test_features)
     x, x_test = map(_inputs.features, ("train_features", "test_features"), (train_features, test_features))
     y = _inputs.labels("train_labels", train_labels, len(x))
     y_test = _inputs.labels("test_labels", test_labels, len(x_test))
