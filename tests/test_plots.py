@@ -286,6 +286,17 @@ def looks(*names: str) -> dict[str, tuple[Any, ...]]:
     }
 
 
+@pytest.mark.parametrize("height", [2.2, 5.0])
+def test_the_legend_stands_under_the_label_however_high_the_chart_is(height: float) -> None:
+    figure = Figure(figsize=(5, height), layout="constrained")
+    table = pd.DataFrame({"x": [1, 2], "y": [1, 2], "way": ["a", "b"]})
+    ax = plots.lines(table, x="x", y="y", hue="way", ax=figure.subplots())
+    figure.draw_without_rendering()
+    legend = ax.get_legend().get_window_extent()
+    assert legend.y1 < ax.xaxis.label.get_window_extent().y0
+    assert legend.y0 > 0
+
+
 def test_a_name_with_a_style_looks_the_same_in_each_picture_and_different_from_the_others() -> None:
     plots.set_styles({"ours": 0, "theirs": 1, "oldest": 6, "also ours": 0})
     first, second = looks("theirs", "new", "ours"), looks("new", "newer", "ours", "oldest", "theirs")

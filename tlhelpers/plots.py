@@ -17,6 +17,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import ScaledTranslation
 from scipy import ndimage
 
 from . import _inputs
@@ -402,7 +403,7 @@ def learning_curves(
         )  # fmt: skip
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.grid(axis="y", alpha=0.3)
-    _finish(ax, "epoch", "loss (nats)" if metric == "loss" else metric, legend_at=-0.18)
+    _finish(ax, "epoch", "loss (nats)" if metric == "loss" else metric, legend=True)
     return ax
 
 
@@ -453,7 +454,7 @@ def lines(
         units=units, sort=sort and pd.api.types.is_numeric_dtype(table[x]), ax=ax,
         **(summary if sort and units is None else {"estimator": None}),
     )  # fmt: skip
-    _finish(ax, x, y, legend_at=-0.2)
+    _finish(ax, x, y, legend=True)
     return ax
 
 
@@ -616,7 +617,7 @@ def reliability(evaluation: Evaluation, *, ax: Axes | None = None) -> Axes:
     ax.plot(filled["confidence"], filled["accuracy"], "-o", color=_COLORS[0], markersize=6, label="accuracy")
     ax.set(xlim=(0, 1), ylim=(0, 1.02))
     title = f"Calibration error {evaluation.calibration_error:.3f} ({evaluation.n:,} images)"
-    _finish(ax, "confidence of the prediction", "accuracy, share of images", title=title, legend_at=-0.15)
+    _finish(ax, "confidence of the prediction", "accuracy, share of images", title=title, legend=True)
     return ax
 
 
@@ -630,16 +631,23 @@ def _inches(ax: Axes | None, new: float) -> float:
     return new if ax is None else ax.get_window_extent().width / ax.figure.dpi
 
 
-def _finish(ax: Axes, x: str, y: str, *, title: str = "", legend_at: float | None = None) -> None:
+def _finish(ax: Axes, x: str, y: str, *, title: str = "", legend: bool = False) -> None:
     """Write what stands around a chart, in letters of the same sizes in all of them."""
     ax.set_xlabel(x, fontsize=_TEXT)
     ax.set_ylabel(y, fontsize=_TEXT)
     ax.tick_params(labelsize=_SMALL)
     if title:
         ax.set_title(title, fontsize=_TEXT)
-    if legend_at is not None:  # under the axes, where no line can run behind it
-        where = (0.5, legend_at)
-        ax.legend(loc="upper center", bbox_to_anchor=where, ncols=2, frameon=False, fontsize=_SMALL)
+    if legend:  # under the label, however high the axes are, where no line can run behind it
+        below: Any = ax.transAxes + ScaledTranslation(0, -0.5, ax.figure.dpi_scale_trans)  # in inches
+        ax.legend(
+            loc="upper center",
+            bbox_to_anchor=(0.5, 0),
+            bbox_transform=below,
+            ncols=2,
+            frameon=False,
+            fontsize=_SMALL,
+        )
 
 
 def _line_places(names: list[Any], taken: Collection[int] = ()) -> list[int]:
