@@ -14,7 +14,7 @@ from docutils.core import publish_doctree
 
 from tlhelpers import page, studies
 from tools import repository
-from tools.book import links, runs
+from tools.book import links, pages, runs
 from tools.checks import notebooks
 
 Make = Callable[..., dict[str, Any]]
@@ -41,6 +41,19 @@ def test_a_page_says_how_long_it_ran_and_on_what(chapter: Make) -> None:
     ):
         assert expected in card
     assert "n_digits" not in card
+
+
+def test_folded_cells_with_nothing_between_are_one(chapter: Make) -> None:
+    seen = {"output_type": "display_data", "metadata": {}, "data": {"text/plain": "1"}}
+    glues, shows = (chapter({"a": 1}, *some, tags=["hide-input"])["cells"][-1] for some in ((), (seen,)))
+    text, open_one = chapter({})["cells"][0], chapter({})["cells"][-1]
+    (both,) = pages.fold([glues, {**shows, "source": ["b = 1\n", "c"]}])
+    assert both["source"] == f"{glues['source']}\n\nb = 1\nc"
+    assert both["outputs"] == [*glues["outputs"], *shows["outputs"]]
+    assert both["outputs"][-1] == seen
+    assert len(pages.fold([glues, glues, shows, glues])) == 2
+    apart = [shows, glues, text, glues, open_one, glues]
+    assert pages.fold(apart) == apart
 
 
 def test_the_card_says_what_does_not_agree_and_what_was_not_checked(chapter: Make) -> None:

@@ -1,4 +1,4 @@
-"""A Sphinx extension for this book: MathML, live boxes, descriptions, and options that Jupyter Book lacks.
+"""A Sphinx extension for this book: MathML, live boxes, folds, descriptions, and options Jupyter Book lacks.
 
 It also sets up what `access`, `full`, `links` and `runs` add to the pages.
 """
@@ -6,6 +6,7 @@ It also sets up what `access`, `full`, `links` and `runs` add to the pages.
 from __future__ import annotations
 
 import html
+import json
 from typing import Any
 
 from docutils import nodes
@@ -85,6 +86,33 @@ def _lazy(_app: Sphinx, tree: nodes.document, _page: str) -> None:
         picture["loading"] = "lazy"
 
 
+def fold(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Cells of which those that are folded, and stand together with nothing to see between, are one."""
+    found: list[dict[str, Any]] = []
+    for cell in cells:
+        if found and _folded(found[-1]) and _folded(cell) and not any(map(_seen, found[-1]["outputs"])):
+            last = found.pop()
+            source = f"{''.join(last['source'])}\n\n{''.join(cell['source'])}"
+            cell = {**cell, "source": source, "outputs": last["outputs"] + cell["outputs"]}
+        found.append(cell)
+    return found
+
+
+def _folded(cell: dict[str, Any]) -> bool:
+    return cell["cell_type"] == "code" and "hide-input" in cell["metadata"].get("tags", [])
+
+
+def _seen(output: dict[str, Any]) -> bool:
+    """Whether an output is on the page; what is glued stands elsewhere."""
+    return "scrapbook" not in output.get("metadata", {})
+
+
+def _fold(app: Sphinx, page: str, text: list[str]) -> None:
+    if app.env.doc2path(page).endswith(".ipynb"):
+        notebook = json.loads(text[0])
+        text[0] = json.dumps({**notebook, "cells": fold(notebook["cells"])})
+
+
 def describe(tree: nodes.document) -> str | None:
     """What a page is about, for lists of search results: its first paragraph, as whole sentences.
 
@@ -119,4 +147,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("doctree-resolved", _lazy)
     for part in (access, links, runs, full):
         part.setup(app)
+    app.connect("source-read", _fold, priority=900)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
