@@ -87,13 +87,14 @@ def _lazy(_app: Sphinx, tree: nodes.document, _page: str) -> None:
 
 
 def fold(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Cells of which those that are folded, and stand together with nothing to see between, are one."""
+    """Cells of which those that are folded, and stand together with one output at most, are one."""
     found: list[dict[str, Any]] = []
     for cell in cells:
-        if found and _folded(found[-1]) and _folded(cell) and not any(map(_seen, found[-1]["outputs"])):
+        if found and _folded(found[-1]) and _folded(cell) and not (_seen(found[-1]) and _seen(cell)):
             last = found.pop()
             source = f"{''.join(last['source'])}\n\n{''.join(cell['source'])}"
-            cell = {**cell, "source": source, "outputs": last["outputs"] + cell["outputs"]}
+            outputs = last["outputs"] + cell["outputs"]
+            cell = {**(last if _seen(last) else cell), "source": source, "outputs": outputs}
         found.append(cell)
     return found
 
@@ -102,9 +103,9 @@ def _folded(cell: dict[str, Any]) -> bool:
     return cell["cell_type"] == "code" and "hide-input" in cell["metadata"].get("tags", [])
 
 
-def _seen(output: dict[str, Any]) -> bool:
-    """Whether an output is on the page; what is glued stands elsewhere."""
-    return "scrapbook" not in output.get("metadata", {})
+def _seen(cell: dict[str, Any]) -> bool:
+    """Whether something stands below it; what is glued stands elsewhere."""
+    return any("scrapbook" not in output.get("metadata", {}) for output in cell["outputs"])
 
 
 def _fold(app: Sphinx, page: str, text: list[str]) -> None:
