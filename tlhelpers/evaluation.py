@@ -144,7 +144,8 @@ def confident_mistakes(
 
     Parameters
     ----------
-    labels, probabilities, class_names
+    labels, probabilities : array_like
+    class_names : sequence of str, optional
         As in `evaluate`, with the same errors. Without names, class numbers are shown.
     k : int, optional
         List at most this many.

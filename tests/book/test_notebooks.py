@@ -111,6 +111,7 @@ BAD_CAPTION = {**FIGURE, "figure": {"caption": "It ends at 0.974, see there."}}
         (_put(4, _markdown("{glue:text}`other:.2f`")), "shows 'other'"),
         (_put(4, _markdown("{glue:text}`no.ipynb::k:.2f`")), "does not exist"),
         (_set(2, source="other.check('mnist.head', 1)"), "shows 'mnist.head'"),
+        (_put(4, _markdown("As [](02-go.ipynb) says.")), "has no words"),
     ],
 )
 def test_a_fault_is_found(spoil: Callable[[dict[str, Any]], Any], expected: str, tmp_path: Path) -> None:

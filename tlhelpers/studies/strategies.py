@@ -167,12 +167,12 @@ def estimate_similarity(
 
     Parameters
     ----------
-    features
-        Outputs of the frozen pre-trained backbone, pooled, (n, channels), up to 1e15 in size.
-    random_features
-        The same backbone's with random weights, for the same images, (n, channels).
-    labels
-        Class numbers, (n,), int, 0 or more.
+    features : array_like, shape (n, channels)
+        Outputs of the frozen pre-trained backbone, pooled, up to 1e15 in size.
+    random_features : array_like, shape (n, channels)
+        The same backbone's with random weights, for the same images.
+    labels : array_like of int, shape (n,)
+        Class numbers, 0 or more.
 
     Returns
     -------

@@ -276,6 +276,16 @@ def editions_apart(notebook: Notebook) -> list[str]:
     return wrong
 
 
+def links_have_words(notebook: Notebook) -> list[str]:
+    """In Colab nobody fills the words of a link in."""
+    texts = [source(cell) for cell in notebook["cells"] if cell["cell_type"] == "markdown"]
+    return [
+        f"the link {link} has no words: take the title of its page"
+        for text in texts
+        for link in re.findall(r"\[\]\([^)]*\)", text)
+    ]
+
+
 def solutions(notebook: Notebook) -> list[str]:
     """The code of the exercises' solutions, in their order: each runs after the chapter's last cell."""
     text = "\n".join(source(c) for c in notebook["cells"] if c["cell_type"] == "markdown")
@@ -293,6 +303,7 @@ RULES = (
     figures_have_text,
     no_typed_results,
     editions_apart,
+    links_have_words,
 )
 
 
