@@ -1,4 +1,4 @@
-from . import editions, published, styles, web
+from . import editions, points, published, styles, web
 from .editions import Edition, current, smoke_test, start_chapter
 from .published import (
     ARTICLE_TEST,
@@ -24,6 +24,7 @@ __all__ = [
     "editions",
     "glue",
     "measured",
+    "points",
     "published",
     "result",
     "smoke_test",

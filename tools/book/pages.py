@@ -29,6 +29,7 @@ AT_ONCE = ("documentation_options.js", "doctools.js")
 LIVE_BOXES = {
     "digit-pad": ("digit-pad.js", "digit-pad.css"),
     "freezing-adviser": ("adviser.js", "adviser.css"),
+    "figure-points": ("points.js", "points.css"),
 }
 
 
