@@ -68,13 +68,14 @@ def is_setup_cell(cell: dict[str, Any]) -> bool:
     )
 
 
-def faults(notebook: dict[str, Any], *, address: str | None) -> list[str]:
-    """What is wrong with a notebook's set-up cell; an empty list if nothing is."""
+def faults(notebook: dict[str, Any]) -> list[str]:
+    """What is wrong with a notebook's set-up cell, whatever address it installs from; empty if nothing is."""
     cells = notebook["cells"]
     if len(cells) < 2 or not is_setup_cell(cells[1]):
         return ["the second cell is not the set-up cell: run python -m tools.setup_cell"]
     wrong = []
-    if "".join(cells[1]["source"]) != cell_source(address):
+    source = "".join(cells[1]["source"])
+    if source != cell_source(cell_address(source)):
         wrong.append("the set-up cell is not the template's: run python -m tools.setup_cell")
     if cells[1].get("metadata", {}).get("tags") != TAGS:
         wrong.append(f"the set-up cell lacks the tags {', '.join(TAGS)}: run python -m tools.setup_cell")

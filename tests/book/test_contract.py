@@ -174,8 +174,9 @@ def _one_page(small_book: Path, out: Path, text: str) -> Path:
 def test_links_that_lead_nowhere_fail_the_build(
     small_book: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    # Why no check of our own looks at links inside the book.
+    # Why no check of our own looks at links inside the book, nor at what is glued.
     gone = "[gone](03-gone.md) [gone](../index.md#gone) [gone](#gone) {doc}`/book/gone` ![gone](gone.svg)"
+    gone += " {glue:text}`gone:.2f`"
     assert build.sphinx(_one_page(small_book, tmp_path, gone), "-W", "--keep-going")
     warnings = re.findall("02-read.md.*WARNING.*gone", capfd.readouterr().err)
     assert len(warnings) == len(gone.split()), warnings
