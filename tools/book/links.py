@@ -34,8 +34,6 @@ LOG = logging.getLogger(__name__)
 GLOSSARY = "book/reference/glossary"
 GUIDE = "book/reading-guide"
 
-# Pages that explain words or functions themselves.
-_NO_TERMS_ON = ("book/reference/",)
 _NO_TERMS_IN = (
     *(nodes.title, nodes.caption, nodes.rubric, nodes.term, nodes.reference, addnodes.pending_xref),
     *(nodes.literal, nodes.FixedTextElement, nodes.raw, nodes.table, nodes.math),
@@ -91,12 +89,6 @@ def uses(source: Path) -> dict[str, list[str]]:
         for name in {public_name(tlhelpers, name) for name in used(notebook)} - {None}:
             found.setdefault(str(name), []).append(page)
     return found
-
-
-def quoted_chapters(text: str) -> list[str]:
-    """The titles of the chapters that a docstring says explain its function."""
-    said = [title for match in _EXPLAINED.findall(text) for title in _QUOTED.findall(match)]
-    return [" ".join(title.split()) for title in said]
 
 
 def public_name(module: ModuleType, name: str) -> str | None:
@@ -267,7 +259,8 @@ def link_terms(document: nodes.document, entries: list[Entry]) -> None:
 
 
 def _on_resolved(app: Sphinx, document: nodes.document, page: str) -> None:
-    if not page.startswith(_NO_TERMS_ON) and GLOSSARY in app.env.found_docs:
+    # Pages of the reference explain words or functions themselves.
+    if not page.startswith("book/reference/") and GLOSSARY in app.env.found_docs:
         address = app.builder.get_relative_uri(page, GLOSSARY)
         link_terms(document, read_glossary(app.env.get_doctree(GLOSSARY), address))
 

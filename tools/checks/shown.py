@@ -1,7 +1,7 @@
 """What an executed edition shows, in one file; and what differs between two such files.
 
     python -m tools.checks.shown write SHOWN.json --from out/src
-    python -m tools.checks.shown compare BEFORE.json AFTER.json --renamed old=new
+    python -m tools.checks.shown compare BEFORE.json AFTER.json
 
 `write` reads each chapter's outputs: values glued to the prose (checked results are among them), printed
 lines, cells of tables, figures. `compare` prints each difference, and fails if there is one. Both editions
@@ -148,44 +148,36 @@ def _table(table: Tag) -> dict[str, Any]:
     return {"head": cells[:head], "body": cells[head:]}
 
 
-def compare(
-    before: dict[str, Shown], after: dict[str, Shown], renamed: dict[str, str] | None = None
-) -> tuple[list[str], list[str]]:
-    """Differences, and notes on rows that were measured again, each as a line.
-
-    `renamed` maps pages, glued names, cells of tables and texts in figures to what they are called after.
-    """
-    renamed = renamed or {}
+def compare(before: dict[str, Shown], after: dict[str, Shown]) -> tuple[list[str], list[str]]:
+    """Differences, and notes on rows that were measured again, each as a line."""
     found, notes = [], []
-    before = {renamed.get(page, page): each for page, each in before.items()}
     for page in {**before, **after}:
         if page not in before or page not in after:
             ends = ["there" if page in each else _ABSENT for each in (before, after)]
             found.append(f"{page}: chapter: {ends[0]} -> {ends[1]}")
             continue
         was, now = before[page], after[page]
-        lines = _differences(was, now, renamed)
+        lines = _differences(was, now)
         ends = [", ".join(each["again"]["glued"]) or _ABSENT for each in (was, now)]
         if ends[0] == ends[1]:
-            lines += _differences(was["again"], now["again"], renamed)
+            lines += _differences(was["again"], now["again"])
         else:
             notes.append(f"{page}: {ends[0]} -> {ends[1]}")
         found += [f"{page}: {line}" for line in lines]
     return found, notes
 
 
-def _differences(before: Shown, after: Shown, renamed: dict[str, str]) -> list[str]:
+def _differences(before: Shown, after: Shown) -> list[str]:
     found = []
-    was = {renamed.get(name, name): each for name, each in before["glued"].items()}
-    now = after["glued"]
+    was, now = before["glued"], after["glued"]
     for name in (each for each in {**was, **now} if each != runs.RUN):
         there = [each[name] for each in (was, now) if name in each]
         clock = TIMED.search(name) or any(TIMES.match(f"0{each['then']}") for each in there)
         values = [each[name]["value"] if name in each else _ABSENT for each in (was, now)]
         if values[0] != values[1] and not (clock and len(there) == 2):
             found.append(f"glued {name}: {values[0]} -> {values[1]}")
-    others = _entries(after, {})
-    for what, a in _entries(before, renamed).items():
+    others = _entries(after)
+    for what, a in _entries(before).items():
         b = others[what]
         went, came = list((a - b).elements()), list((b - a).elements())  # what only moved is in neither
         for old in went:
@@ -197,21 +189,20 @@ def _differences(before: Shown, after: Shown, renamed: dict[str, str]) -> list[s
     return found
 
 
-def _entries(shown: Shown, renamed: dict[str, str]) -> dict[str, Counter[str]]:
+def _entries(shown: Shown) -> dict[str, Counter[str]]:
     """All but what is glued, as lines without what a clock says, and how often each is there."""
     lines = (" ".join(line.split()) for line in shown["printed"] if not _VERSIONS.match(line))
     printed = Counter(STAMPS.sub("~", TIMES.sub("~", line)) for line in lines)
     tables, figures = Counter[str](), Counter[str]()
     for table in shown["tables"]:
-        head, body = ([[renamed.get(c, c) for c in row] for row in table[part]] for part in ("head", "body"))
-        tables.update(" | ".join(row) for row in head)
-        clocks = {at for row in head for at, name in enumerate(row) if TIMED.search(name)}
-        for row in body:
+        tables.update(" | ".join(row) for row in table["head"])
+        clocks = {at for row in table["head"] for at, name in enumerate(row) if TIMED.search(name)}
+        for row in table["body"]:
             timed = range(len(row)) if any(map(TIMED.search, row)) else clocks
             cells = [(_NUMBER if at in timed else STAMPS).sub("~", cell) for at, cell in enumerate(row)]
             tables[" | ".join(cells)] += 1
     for figure in shown["figures"]:
-        texts, digest = [renamed.get(text, text) for text in figure["texts"]], figure["digest"]
+        texts, digest = figure["texts"], figure["digest"]
         if any(map(TIMED.search, texts)):
             texts, digest = [text for text in texts if not _NUMBER.search(text)], "of times"
         figures[f"{digest}: {' | '.join(texts)}"] += 1
@@ -226,14 +217,13 @@ def main() -> None:
     write.add_argument("file", type=Path)
     write.add_argument("--from", dest="source", type=Path, default=Path("out/src"), help="executed chapters")
     compares.add_argument("files", type=Path, nargs=2, help="before, after")
-    compares.add_argument("--renamed", nargs="*", default=[], metavar="OLD=NEW", help="names, labels, pages")
     asked = parser.parse_args()
     if asked.command == "write":
         text = json.dumps(edition(asked.source), indent=1, ensure_ascii=False)
         asked.file.write_text(f"{text}\n", encoding="utf-8")
         return
     before, after = (json.loads(path.read_text("utf-8")) for path in asked.files)
-    found, notes = compare(before, after, dict(each.split("=", 1) for each in asked.renamed))
+    found, notes = compare(before, after)
     print("\n".join([f"note: {note}" for note in notes] + found))
     print(f"{len(found)} differences in {len(after)} chapters, {len(notes)} notes")
     sys.exit(bool(found))
