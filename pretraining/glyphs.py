@@ -50,6 +50,7 @@ SAME_OVERLAP = 0.85  # characters that cover one another this well are one class
 MASTER = 48  # side of a clean drawing, pixels; the glyph's longer side fills 40 of them
 FILL = 40
 SIDE = 32  # side of an image, pixels
+COARSE = 0.85  # share of the images that are sampled on the coarse grid and enlarged
 GRID = 8  # side of the coarse grid: the resolution of scikit-learn's digits
 
 Masks = NDArray[np.bool_]
@@ -58,20 +59,10 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class GlyphSet:
-    """Clean drawings, as distances in pixels, ready to be warped.
+    """Clean drawings, each with its character, font and class, as distances in pixels, ready to be warped.
 
-    Parameters
-    ----------
-    characters : tuple of str
-        One a drawing.
-    fonts : tuple of str
-        One a drawing.
-    labels : ndarray of int64, shape (n,)
-        Class of each drawing, ``0 .. class_count - 1``.
-    edge : ndarray of float16, shape (n, 48, 48)
-        Signed distance to the outline, positive inside.
-    pen : ndarray of float16, shape (n, 48, 48)
-        Distance to the middle line of the strokes.
+    `edge` (n, 48, 48) is the signed distance to the outline, positive inside; `pen`, of the same shape, the
+    distance to the middle line of the strokes.
     """
 
     characters: tuple[str, ...]
@@ -184,17 +175,8 @@ def draw_glyphs(fonts: tuple[str, ...] = FONTS) -> GlyphSet:
     """Draw every allowed character of the fonts once, cleanly.
 
     A character whose drawing covers a digit of the same font by ``DIGIT_OVERLAP`` or more, in any font,
-    is left out in all of them, and with it the letter that it is a form of (bold, script, ...).
-
-    Parameters
-    ----------
-    fonts : tuple of str
-        File names of matplotlib's bundled fonts, without ending.
-
-    Returns
-    -------
-    GlyphSet
-        Characters that look the same, and forms of one letter, share a class.
+    is left out in all of them, and with it the letter that it is a form of (bold, script, ...). Characters
+    that look the same, and forms of one letter, share a class.
     """
     drawn: list[tuple[str, str, Masks]] = []
     dropped: set[str] = set()
@@ -255,33 +237,11 @@ def smooth_matrix(small: int, large: int) -> Floats:
     return matrix
 
 
-def handwrite(
-    glyphs: GlyphSet,
-    which: NDArray[np.int64],
-    rng: np.random.Generator,
-    *,
-    coarse: float = 0.85,
-    strength: float = 1.0,
-) -> NDArray[np.uint8]:
+def handwrite(glyphs: GlyphSet, which: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.uint8]:
     """Make drawings look handwritten: warp them, draw them with a pen of random width, sample coarsely.
 
-    Parameters
-    ----------
-    glyphs : GlyphSet
-        The clean drawings.
-    which : ndarray of int64, shape (n,)
-        Which drawings, by place.
-    rng : numpy.random.Generator
-        Source of every random choice: the same state gives the same images.
-    coarse : float
-        Share of the images that are sampled at 8x8 and enlarged, 0 to 1. The others keep 32x32.
-    strength : float
-        Factor on turn, slant and bend; 0 leaves them out.
-
-    Returns
-    -------
-    ndarray of uint8, shape (n, 32, 32)
-        Bright strokes on a dark ground, 0 to 255.
+    Gives bright strokes on a dark ground, 0 to 255, one image for each place in `which`; the same state of
+    `rng` gives the same images.
     """
     n = len(which)
     f = np.float32
@@ -292,13 +252,13 @@ def handwrite(
     # Where in the clean drawing does each pixel of the image look?
     line = ((np.arange(SIDE) + 0.5) / SIDE - 0.5).astype(f)
     y0, x0 = line[None, :, None], line[None, None, :]
-    turn = rng.normal(0, 0.15 * strength, (n, 1, 1)).astype(f)
-    slant = rng.normal(0, 0.25 * strength, (n, 1, 1)).astype(f)
+    turn = rng.normal(0, 0.15, (n, 1, 1)).astype(f)
+    slant = rng.normal(0, 0.25, (n, 1, 1)).astype(f)
     zoom_y, zoom_x = uniform(0.9, 1.15) * FILL, uniform(0.9, 1.7) * FILL
     y1 = y0 * np.cos(turn) - x0 * np.sin(turn) + uniform(-0.07, 0.07)
     x1 = y0 * np.sin(turn) + x0 * np.cos(turn) + uniform(-0.07, 0.07) + slant * y1
     spread = smooth_matrix(5, SIDE)
-    size = uniform(0.0, 5.0) * strength
+    size = uniform(0.0, 5.0)
     wave = rng.normal(size=(2, n, 5, 5)).astype(f)
     middle = (MASTER - 1) / 2
     y = np.clip(y1 * zoom_y + size * (spread @ wave[0] @ spread.T) + middle, 0, MASTER - 1.001)
@@ -321,6 +281,6 @@ def handwrite(
     grid = ink.reshape(n, GRID, step, GRID, step).mean((2, 4))
     grid = np.clip(grid * uniform(0.85, 1.0) + rng.normal(0, 0.02, grid.shape).astype(f), 0, 1)
     enlarge = enlarge_matrix(GRID, SIDE)
-    image = np.where(rng.random((n, 1, 1)) < coarse, enlarge @ grid @ enlarge.T, np.clip(depth + 0.5, 0, 1))
+    image = np.where(rng.random((n, 1, 1)) < COARSE, enlarge @ grid @ enlarge.T, np.clip(depth + 0.5, 0, 1))
     drawn: NDArray[np.uint8] = np.rint(image * 255).astype(np.uint8)
     return drawn

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
+
+from tlhelpers import cache
 
 from .glyphs import SIDE, GlyphSet, handwrite
 
@@ -31,24 +32,10 @@ def fresh_backbone() -> keras.Model:
 def draw_images(
     glyphs: GlyphSet, count: int, *, seed: int = 0
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Draw the training images.
+    """Draw so many training images (count, 32, 32), and their labels.
 
     Rare characters come more often than by their number of drawings: a drawing's chance falls with
     the square root of how many its class has.
-
-    Parameters
-    ----------
-    glyphs : GlyphSet
-        The clean drawings.
-    count : int
-        Number of images.
-    seed : int
-        Seed of choice and warping.
-
-    Returns
-    -------
-    images : ndarray of uint8, shape (count, 32, 32)
-    labels : ndarray of int64, shape (count,)
     """
     rng = np.random.default_rng(seed)
     chance = 1 / np.sqrt(np.bincount(glyphs.labels)[glyphs.labels])
@@ -124,20 +111,11 @@ def set_weights(backbone: keras.Model, path: Path = WEIGHTS) -> keras.Model:
 
 
 def write(backbone: keras.Model, path: Path = WEIGHTS) -> None:
-    """Write the weights: first whole under another name beside it, then renamed in one step."""
+    """Write the weights, whole or not at all."""
     arrays = weights_of(backbone)
     if not all(np.isfinite(a).all() for a in arrays.values()):
         raise ValueError(
             f"expected weights that float16 can hold, got infinite ones; {path} is left as it was."
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-        part = Path(file.name)
-        try:
-            np.savez_compressed(file, allow_pickle=False, **arrays)
-            file.close()
-            part.chmod(0o644)  # a temporary file is private
-            part.replace(path)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
+    with cache.atomic_file(path) as partial, partial.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)

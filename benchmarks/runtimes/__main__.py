@@ -14,13 +14,13 @@ import contextlib
 import functools
 import gzip
 import http.server
-import importlib.util
+import importlib
 import json
 import os
 import shutil
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,9 +46,10 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Contestant:
-    """One way: its packages on npm (the first gives version, date and licence), and what a build needs."""
+    """One way: its program here, its packages on npm (the first gives version and date), what a build needs."""
 
     name: str
+    program: str
     packages: tuple[str, ...]
     needs: str
     copied: tuple[str, ...] = ()
@@ -56,28 +57,23 @@ class Contestant:
 
 
 CONTESTANTS = (
-    Contestant("plain JavaScript", (), "nothing"),
+    Contestant("plain JavaScript", "own", (), "nothing"),
     Contestant(
         "TensorFlow.js, wasm",
+        "tfjs",
         ("@tensorflow/tfjs-core", "@tensorflow/tfjs-backend-wasm"),
         "npm, a bundler; layers by hand",
-        (
-            "@tensorflow/tfjs-backend-wasm/dist/tfjs-backend-wasm.wasm",
-            "@tensorflow/tfjs-backend-wasm/dist/tfjs-backend-wasm-simd.wasm",
-        ),
+        tuple(f"@tensorflow/tfjs-backend-wasm/dist/tfjs-backend-wasm{kind}.wasm" for kind in ("", "-simd")),
     ),
-    Contestant("LiteRT.js, wasm", ("@litertjs/core",), "npm, a bundler", ("@litertjs/core/wasm",)),
+    Contestant("LiteRT.js, wasm", "litert", ("@litertjs/core",), "npm, a bundler", ("@litertjs/core/wasm",)),
     Contestant(
         "onnxruntime-web, wasm",
+        "onnx",
         ("onnxruntime-web",),
         "npm, a bundler, tf2onnx",
-        (
-            "onnxruntime-web/dist/ort-wasm-simd-threaded.mjs",
-            "onnxruntime-web/dist/ort-wasm-simd-threaded.wasm",
-        ),
+        tuple(f"onnxruntime-web/dist/ort-wasm-simd-threaded.{kind}" for kind in ("mjs", "wasm")),
     ),
 )
-PROGRAMS = dict(zip((each.name for each in CONTESTANTS), ("own", "tfjs", "litert", "onnx"), strict=True))
 
 PAGE = """<!doctype html><title>runtime</title><link rel="icon" href="data:,"><script type="module">
 import { load } from "./main.js";
@@ -105,14 +101,6 @@ def program(*names: str) -> str:
     raise SystemExit(f"expected {' or '.join(names)} on the PATH, found none. Install it and run this again.")
 
 
-def check_packages(*names: str) -> None:
-    """Say what is missing before the minutes of training, not after."""
-    if missing := [name for name in names if importlib.util.find_spec(name) is None]:
-        raise SystemExit(
-            f"expected the packages {', '.join(names)}, found no {', '.join(missing)}: pip install them."
-        )
-
-
 def install(folder: Path) -> Path:
     """The newest packages of all contestants and a bundler; gives node_modules."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -133,7 +121,7 @@ def from_npm(package: str, node_modules: Path) -> dict[str, str]:
 
 def put(contestant: Contestant, model: keras.Model, site: Path, node_modules: Path) -> None:
     """Write the contestant's page: its program, what that fetches, and the model in its format."""
-    name = PROGRAMS[contestant.name]
+    name = contestant.program
     folder = site / name
     folder.mkdir(parents=True)
     (folder / "index.html").write_text(PAGE)
@@ -141,13 +129,7 @@ def put(contestant: Contestant, model: keras.Model, site: Path, node_modules: Pa
         copy = shutil.copytree if path.is_dir() else shutil.copy2
         copy(path, folder / path.name)
     if contestant.packages:
-        bundle = [
-            "--bundle",
-            "--minify",
-            "--format=esm",
-            f"--outfile={folder / 'main.js'}",
-            "--log-level=error",
-        ]
+        bundle = ["--bundle", "--minify", "--format=esm", f"--outfile={folder}/main.js", "--log-level=error"]
         command = [str(node_modules / ".bin" / "esbuild"), str(HERE / f"{name}.js"), *bundle]
         subprocess.run(command, check=True, env={**os.environ, "NODE_PATH": str(node_modules)})
     else:
@@ -172,14 +154,8 @@ def put(contestant: Contestant, model: keras.Model, site: Path, node_modules: Pa
 @contextlib.contextmanager
 def served(folder: Path) -> Iterator[str]:
     """A web server for a folder, as plain as a static host; gives its address."""
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_request(self, *args: Any) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder))
-    )
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"
@@ -227,7 +203,7 @@ def measure(site: Path, expected: Array) -> dict[str, dict[str, Any]]:
     from playwright.sync_api import sync_playwright
 
     chromium = program("chromium", "chromium-browser", "google-chrome")
-    names = list(PROGRAMS.values())
+    names = [each.program for each in CONTESTANTS]
     ms: dict[str, list[float]] = {name: [] for name in names}
     found: dict[str, list[list[float]]] = {name: [] for name in names}
     fetched: dict[str, list[str]] = {name: [] for name in names}
@@ -237,7 +213,7 @@ def measure(site: Path, expected: Array) -> dict[str, dict[str, Any]]:
         for name in names:
             pages[name] = tab = browser.new_page()
             start = f"{address}/{name}/"
-            tab.on("requestfinished", _keep(fetched[name], start))
+            tab.on("requestfinished", functools.partial(_keep, fetched[name], start))
             tab.goto(start)
             tab.wait_for_function("() => window.ask !== undefined")
             tab.evaluate("numbers => ask(numbers)", list(range(WARM_UP)))
@@ -258,8 +234,8 @@ def measure(site: Path, expected: Array) -> dict[str, dict[str, Any]]:
     }
 
 
-def _keep(urls: list[str], start: str) -> "Callable[[Request], None]":
-    return lambda request: urls.append(request.url.removeprefix(start))
+def _keep(urls: list[str], start: str, request: "Request") -> None:
+    urls.append(request.url.removeprefix(start))
 
 
 def main() -> None:
@@ -267,7 +243,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", type=Path, help="a saved classifier, instead of training one")
     arguments = parser.parse_args()
-    check_packages("playwright", "tf2onnx")
+    for name in ("playwright", "tf2onnx"):
+        importlib.import_module(name)  # what is missing is said before the minutes of training, not after
     os.environ["TLHELPERS_EDITION"] = "full"
     stamp = page.stamp()
     work = ROOT / "out" / "bench" / "runtimes"
@@ -284,19 +261,17 @@ def main() -> None:
         put(contestant, model, site, node_modules)
     (site / "digits.bin").write_bytes(digits.astype("uint8").tobytes())
     measured = measure(site, expected)
-    rows: list[dict[str, Any]] = []
-    for contestant in CONTESTANTS:
-        own = {"version": "", "released": "", "licence": "BSD-3-Clause"}
-        packages = contestant.packages
-        rows.append(
-            {
-                "runtime": contestant.name,
-                **measured[PROGRAMS[contestant.name]],
-                "build_needs": contestant.needs,
-                **(from_npm(packages[0], node_modules) if packages else own),
-                **stamp,
-            }
-        )
+    own = {"version": "", "released": "", "licence": "BSD-3-Clause"}
+    rows = [
+        {
+            "runtime": each.name,
+            **measured[each.program],
+            "build_needs": each.needs,
+            **(from_npm(each.packages[0], node_modules) if each.packages else own),
+            **stamp,
+        }
+        for each in CONTESTANTS
+    ]
     table = pd.DataFrame(rows)
     print(table.T.to_string())
     table.to_csv(ROOT / "book" / "measured" / "runtimes.csv", index=False, float_format="%.6g")
