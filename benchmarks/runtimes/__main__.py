@@ -46,7 +46,7 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Contestant:
-    """One way: its program here, its packages on npm (the first gives version and date), what a build needs."""
+    """One way: its program, packages on npm (the first gives version, date, licence), what a build needs."""
 
     name: str
     program: str

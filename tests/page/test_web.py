@@ -1,4 +1,4 @@
-"""The exported files say what Keras computes: they are run here by a second, slow reading of the format."""
+"""The exported files say what Keras computes; tests/browser runs them by the page's own program."""
 
 import json
 import zlib
@@ -10,57 +10,23 @@ from keras import layers
 
 import tlhelpers as tl
 from tlhelpers import page, studies
+from tlhelpers.page import web
 
 
 def run(folder, image):
-    """One image through the exported steps, by loops; every step's result by name, in order."""
+    """One image through the operations as the two files have them; every result by its name, in order."""
     header = json.loads((folder / "model.json").read_text())
     weights = (folder / "weights.bin").read_bytes()
     assert (len(weights), zlib.crc32(weights)) == (header["bytes"], header["crc32"])
-    made = []
-    for step in header["steps"]:
-        reads = [made[i] for i in step["reads"]]
-        result = _once(step, reads, image, weights)
-        if "clip" in step:
-            result = np.clip(result, 0, step["clip"] if step["clip"] is not None else np.inf)
-        if step.get("softmax"):
-            result = np.exp(result - result.max())
-            result /= result.sum()
-        made.append(result.reshape(step["shape"]))
-    return dict(zip((step["name"] for step in header["steps"]), made, strict=True))
-
-
-def _once(step, reads, image, weights):
-    op, shape = step["op"], step["shape"]
-    if op == "input":
-        return image.astype(float)
-    if op == "rescale":
-        return reads[0] * step["factor"] + step["offset"]
-    if op == "reshape":
-        return reads[0]
-    if op == "add":
-        return sum(reads)
-    if op == "concat":
-        return np.concatenate([each.reshape(*shape[:-1], -1) for each in reads], axis=-1)
-    if op == "mean":
-        return reads[0].mean(axis=(0, 1))
-    if op == "resize":
-        source = reads[0].reshape(*reads[0].shape[:2], -1)
-        return np.asarray(keras.ops.image.resize(source, shape[:2], interpolation="bilinear"))
-    kernel, bias = (
-        np.ndarray(part["shape"], "<f2", weights, part["at"]).astype(float)
-        for part in (step["kernel"], step["bias"])
-    )
-    if op == "dense":
-        return reads[0].ravel() @ kernel + bias
-    (down, right), (top, left) = step["stride"], step["zeros"]
-    tall, wide = kernel.shape[:2]
-    wall = np.pad(reads[0], ((top, tall), (left, wide), (0, 0)))
-    result = np.empty(shape)
-    for y, x in np.ndindex(*shape[:2]):
-        window = wall[y * down : y * down + tall, x * right : x * right + wide]
-        result[y, x] = np.einsum("yxi,yxio->o" if op == "conv" else "yxi,yxi->i", window, kernel) + bias
-    return result
+    steps = []
+    for entry in header["steps"]:
+        parts = {name: entry.pop(name) for name in ("kernel", "bias") if name in entry}
+        numbers = {name: np.ndarray(at["shape"], "<f2", weights, at["at"]) for name, at in parts.items()}
+        known = {name: entry.pop(name) for name in ("op", "name", "reads", "shape")}
+        known["shape"] = tuple(known["shape"])
+        steps.append(web._Step(**known, options=entry, **numbers))
+    made = web._run(steps, image.astype(float))
+    return dict(zip((step.name for step in steps), made, strict=True))
 
 
 def trained_looking(model, seed=0):
@@ -73,7 +39,7 @@ def trained_looking(model, seed=0):
 
 
 def close(model, folder, *, images):
-    page.web.export(model, folder)
+    web.export(model, folder)
     for image, row in zip(images, np.asarray(model(images, training=False)), strict=True):
         *_, answer = run(folder, image).values()
         np.testing.assert_allclose(answer.ravel(), row.ravel(), atol=3e-3)
@@ -152,14 +118,14 @@ def test_a_new_shape_is_a_step_of_its_own(shape, images, tmp_path):
 
 def test_what_the_operations_do_not_give_is_not_written(monkeypatch, tmp_path):
     model = keras.Sequential([keras.Input((8, 8, 1)), layers.Conv2D(4, 3), layers.GlobalAveragePooling2D()])
-    right = page.web._window
+    right = web._window
     monkeypatch.setattr(page.web, "_window", lambda *a: {**right(*a), "zeros": (1, 1)})
     with pytest.raises(ValueError, match=r"expected operations that give what Keras gives, got others by"):
-        page.web.export(trained_looking(model), tmp_path)
+        web.export(trained_looking(model), tmp_path)
     quantised = keras.Sequential([keras.Input((8,)), layers.Dense(4)])
     quantised.quantize("int8")
     with pytest.raises(ValueError, match="expected weights as they were trained, got int8 ones"):
-        page.web.export(quantised, tmp_path)
+        web.export(quantised, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -194,7 +160,7 @@ def test_names_that_occur_twice_are_exported(images, tmp_path):
 )
 def test_what_the_page_cannot_run_is_refused(parts, error, words, tmp_path):
     with pytest.raises(error, match=words):
-        page.web.export(keras.Sequential([keras.Input((8, 8, 2)), *parts]), tmp_path)
+        web.export(keras.Sequential([keras.Input((8, 8, 2)), *parts]), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -203,13 +169,13 @@ def test_weights_beyond_float16_are_refused(value, tmp_path):
     model = keras.Sequential([keras.Input((8, 8, 2)), layers.Conv2D(4, 1)])
     model.layers[0].bias.assign(np.full(4, value))
     with pytest.raises(ValueError, match="float16 can hold"):
-        page.web.export(model, tmp_path)
+        web.export(model, tmp_path)
 
 
 def test_two_outputs_and_an_open_size_are_refused(tmp_path):
     inputs, large = keras.Input((8, 8)), keras.Input((None, None, 1))
     x = layers.Flatten()(inputs)
     with pytest.raises(ValueError, match="one input and one output, got 1 and 2"):
-        page.web.export(keras.Model(inputs, [layers.Dense(2)(x), layers.Dense(3)(x)]), tmp_path)
+        web.export(keras.Model(inputs, [layers.Dense(2)(x), layers.Dense(3)(x)]), tmp_path)
     with pytest.raises(ValueError, match="input of fixed size"):
-        page.web.export(keras.Model(large, layers.GlobalAveragePooling2D()(large)), tmp_path)
+        web.export(keras.Model(large, layers.GlobalAveragePooling2D()(large)), tmp_path)

@@ -128,24 +128,27 @@ def _check(model: keras.Model, steps: list[_Step]) -> None:
     images = np.random.default_rng(0).integers(0, 256, (2, *model.inputs[0].shape[1:])).astype("float32")
     expected = keras.ops.convert_to_numpy(model(images, training=False))
     for image, probabilities in zip(images, expected.reshape(len(images), -1), strict=True):
-        made: list[Array] = []
-        for step in steps:
-            result = image if step.op == "input" else _result(step, [made[i] for i in step.reads])
-            if "clip" in step.options:
-                result = np.clip(result, 0, step.options["clip"])
-            if "softmax" in step.options:
-                result = np.exp(result - result.max()) / np.exp(result - result.max()).sum()
-            if result.shape != step.shape:
-                raise ValueError(
-                    f"{step.name}: expected shape {step.shape}, got {result.shape} from {step.op}."
-                )
-            made.append(result)
-        differ = float(np.abs(made[-1].ravel() - probabilities).max())
+        differ = float(np.abs(_run(steps, image)[-1].ravel() - probabilities).max())
         if not differ <= 1e-3 * max(1.0, float(np.abs(probabilities).max())):
             raise ValueError(
                 f"model: expected operations that give what Keras gives, got others by {differ:.2g} on a "
                 "random image. A layer does what page.web.export does not know; nothing was written."
             )
+
+
+def _run(steps: list[_Step], image: Array) -> list[Array]:
+    """What each operation makes of one image."""
+    made: list[Array] = []
+    for step in steps:
+        result = image if step.op == "input" else _result(step, [made[i] for i in step.reads])
+        if "clip" in step.options:
+            result = np.clip(result, 0, step.options["clip"])
+        if "softmax" in step.options:
+            result = np.exp(result - result.max()) / np.exp(result - result.max()).sum()
+        if result.shape != step.shape:
+            raise ValueError(f"{step.name}: expected shape {step.shape}, got {result.shape} from {step.op}.")
+        made.append(result)
+    return made
 
 
 def _result(step: _Step, reads: list[Array]) -> Any:
