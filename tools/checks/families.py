@@ -10,6 +10,7 @@ writes the table.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import inspect
 import os
 import re
@@ -17,7 +18,7 @@ import sys
 import tempfile
 import tomllib
 import warnings
-from collections.abc import Callable
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -30,7 +31,6 @@ from tools import repository
 
 TABLE = repository.ROOT / "book" / "measured" / "families.csv"
 TRIED = ("split", "freeze", "once", "export", "explain")
-NEEDS = {"freeze": "suffix", "once": "whole"}
 LISTS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
 REFUSAL = re.compile(r"[\w./]+: (expected .+, got .+)")
 POOLS = {3: "GlobalAveragePooling1D", 4: "GlobalAveragePooling2D", 5: "GlobalAveragePooling3D"}
@@ -118,6 +118,25 @@ def same(given: Any, expected: Any, what: str, largest: float | None = None) -> 
         raise Wrong(f"{what}, by {far:.2g} of {largest:.2g}")
 
 
+@contextlib.contextmanager
+def trying(ends: dict[str, str], column: str) -> Iterator[None]:
+    """Say under `column` how the block ends, in a word or two."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+        ends[column] = "works"
+    except Wrong as error:
+        ends[column] = f"FAILS: {error}"
+    except Exception as error:
+        said = " ".join(str(error).split())
+        refusal = REFUSAL.match(said)
+        if refusal and isinstance(error, (LookupError, TypeError, ValueError)):
+            ends[column] = f"refuses: {refusal[1].partition('. ')[0].rstrip('.')}"
+        else:
+            ends[column] = f"FAILS: {type(error).__name__}: {said[:200]}"
+
+
 def row(library: str, name: str) -> dict[str, str]:
     """Try one network: the number of its cut points, and how each use of it ends."""
     import keras
@@ -126,18 +145,16 @@ def row(library: str, name: str) -> dict[str, str]:
     from tlhelpers import page
     from tlhelpers._graph import walk
 
-    facts = {"library": library, "family": name}
+    ends = {"library": library, "family": name}
+    ends |= dict.fromkeys(("layers", "cuts", *TRIED), "not tried")
     try:
         model = classifier(library, name)
     except (TypeError, ValueError):  # families.toml has nothing for it
-        return facts | dict.fromkeys(("layers", "cuts", *TRIED), "not tried")
+        return ends
+    ends["layers"] = str(len(walk(model)) - 1)
     x, y = examples(model), np.arange(4) % 3
-    made: dict[str, Any] = {"cuts": []}
     start = [(variable, np.array(variable)) for variable in model.variables]  # seeds, too
     weights = model.get_weights()
-
-    def at() -> Any:
-        return made["cuts"][len(made["cuts"]) // 2] if made["cuts"] else model.layers[-2].name
 
     def train(network: Any, inputs: Any) -> list[Any]:
         for variable, value in start:
@@ -147,66 +164,40 @@ def row(library: str, name: str) -> dict[str, str]:
         network.fit(inputs, y, epochs=1, verbose=0)
         return [now - before for now, before in zip(model.get_weights(), weights, strict=True)]
 
-    def cuts() -> None:
-        made["cuts"] = tl.cut_points(model)
-
-    def split() -> None:
-        prefix, suffix = tl.split(model, at=at())
+    cuts: list[str] = []
+    with trying(ends, "cuts"):
+        cuts = tl.cut_points(model)
+    if ends["cuts"] == "works":
+        ends["cuts"] = str(len(cuts))
+    at = cuts[len(cuts) // 2] if cuts else model.layers[-2].name
+    with trying(ends, "split"):
+        prefix, suffix = tl.split(model, at=at)
         parts, whole = suffix(prefix(x, training=False), training=False), model(x, training=False)
         same(np.array(parts), np.array(whole), "suffix(prefix(x)) is not model(x)")
-        made.update(prefix=prefix, suffix=suffix)
-
-    def freeze() -> None:
-        tl.freeze(model, train_from=made["suffix"].layers[1].name)
-        with tl.unchanged(model):
-            made["whole"] = train(model, x)
-        if not any(map(np.any, made["whole"])):
-            raise Wrong("nothing was trained")
-
-    def once() -> None:
-        features = tl.precompute(made["prefix"], x)
-        same(features, made["prefix"].predict(x, verbose=0), "features are not what the prefix predicts")
-        parts, whole = train(made["suffix"], features), made["whole"]
-        largest = max(float(np.abs(step).max(initial=0)) for step in whole)
-        for part, step in zip(parts, whole, strict=True):
-            same(part, step, "the suffix trains otherwise than the model", largest)
-
-    def export() -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            page.web.export(model, folder)
-
-    def explain() -> None:
+    if ends["split"] == "works":
+        with trying(ends, "freeze"):
+            tl.freeze(model, train_from=suffix.layers[1].name)
+            with tl.unchanged(model):
+                steps = train(model, x)
+            if not any(map(np.any, steps)):
+                raise Wrong("nothing was trained")
+    if ends["freeze"] == "works":
+        with trying(ends, "once"):
+            features = tl.precompute(prefix, x)
+            same(features, prefix.predict(x, verbose=0), "features are not what the prefix predicts")
+            largest = max(float(np.abs(step).max(initial=0)) for step in steps)
+            for part, step in zip(train(suffix, features), steps, strict=True):
+                same(part, step, "the suffix trains otherwise than the model", largest)
+    with trying(ends, "export"), tempfile.TemporaryDirectory() as folder:
+        page.web.export(model, folder)
+    with trying(ends, "explain"):
         # A layer inside another layer has no output of its own.
         outputs = {each.name: getattr(each, "output", None) for each in walk(model)}
-        maps = [place for place in made["cuts"] if len(getattr(outputs.get(place), "shape", ())) == 4]
-        found = tl.explain.grad_cam(model, x, at=maps[-1] if maps else at())
+        maps = [place for place in cuts if len(getattr(outputs.get(place), "shape", ())) == 4]
+        found = tl.explain.grad_cam(model, x, at=maps[-1] if maps else at)
         if found.shape != x.shape[:3] or not 0 <= found.min() <= found.max() <= 1:
             raise Wrong(f"expected shares of shape {x.shape[:3]}, got {found.shape}")
-
-    ends = {}
-    for attempt in (cuts, split, freeze, once, export, explain):
-        column = attempt.__name__
-        ends[column] = end(attempt) if NEEDS.get(column, "cuts") in made else "not tried"
-    if ends["cuts"] == "works":
-        ends["cuts"] = str(len(made["cuts"]))
-    return facts | {"layers": str(len(walk(model)) - 1)} | ends
-
-
-def end(attempt: Callable[[], None]) -> str:
-    """How it ends, in a word or two."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            attempt()
-    except Wrong as error:
-        return f"FAILS: {error}"
-    except Exception as error:
-        said = " ".join(str(error).split())
-        refusal = REFUSAL.match(said)
-        if refusal and isinstance(error, (LookupError, TypeError, ValueError)):
-            return f"refuses: {refusal[1].partition('. ')[0].rstrip('.')}"
-        return f"FAILS: {type(error).__name__}: {said[:200]}"
-    return "works"
+    return ends
 
 
 def worse(found: pd.DataFrame, before: pd.DataFrame) -> list[str]:
