@@ -32,18 +32,9 @@ def main() -> None:
         subprocess.run([sys.executable, "-m", "pip", "install", "-qq", "--target", scratch, "uv"], check=True)
         how = ["--universal", "--python-version", "3.11", "--all-extras", "--generate-hashes"]
         # Without a wheel for some system a package would be built there, by what nobody pinned.
-        how += ["--only-binary", ":all:", "--no-annotate", "--no-header", "--quiet"]
+        how += ["--only-binary", ":all:", "--no-annotate", "--no-header", "--quiet", f"--output-file={path}"]
         how += ["--upgrade"] if arguments.upgrade else []
-        command = [
-            f"{scratch}/bin/uv",
-            "pip",
-            "compile",
-            *how,
-            "--output-file",
-            str(path),
-            "pyproject.toml",
-            "-",
-        ]
+        command = [f"{scratch}/bin/uv", "pip", "compile", *how, "pyproject.toml", "-"]
         subprocess.run(command, cwd=ROOT, input=MORE, text=True, check=True)
     text = path.read_text(encoding="utf-8")
     path.write_text(HEAD + text, encoding="utf-8")

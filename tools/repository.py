@@ -10,6 +10,7 @@ import re
 import subprocess
 import tomllib
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 PUBLIC_HOSTS = ("github.com", "gitlab.com", "codeberg.org")
@@ -32,12 +33,6 @@ def public_address(remote: str) -> str | None:
     return f"https://{match['host'].lower()}/{match['path']}"
 
 
-def from_git(root: Path = ROOT) -> str | None:
-    """The address behind git's ``origin``, or None: no git, no remote, no public host."""
-    remote = _git(root, "remote", "get-url", "origin")
-    return public_address(remote) if remote else None
-
-
 def _git(root: Path, *asked: str) -> str | None:
     """What git answers in this folder, or None: no git, no repository, no answer."""
     # A folder inside somebody else's checkout (an unpacked archive, say) must not answer with theirs.
@@ -51,22 +46,24 @@ def _git(root: Path, *asked: str) -> str | None:
     return answer.stdout.strip() if answer.returncode == 0 else None
 
 
+def _project(root: Path) -> dict[str, Any]:
+    project: dict[str, Any] = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return project
+
+
 def from_project(root: Path = ROOT) -> str | None:
     """The address under ``[project.urls]`` of pyproject.toml, or None while it is unset."""
-    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    url: str = project.get("urls", {}).get("Repository", "")
-    return url.rstrip("/").removesuffix(".git") or None
+    return _project(root).get("urls", {}).get("Repository", "").rstrip("/").removesuffix(".git") or None
 
 
 def address(root: Path = ROOT) -> str | None:
     """The repository's web address: git's ``origin`` if public, else pyproject.toml's, else None."""
-    return from_git(root) or from_project(root)
+    return public_address(_git(root, "remote", "get-url", "origin") or "") or from_project(root)
 
 
 def release(root: Path = ROOT) -> str:
     """The tag of the version that pyproject.toml names, say v0.2.0, whether or not it was set yet."""
-    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return f"v{project['version']}"
+    return f"v{_project(root)['version']}"
 
 
 def is_release(root: Path = ROOT) -> bool:
@@ -81,7 +78,3 @@ def data() -> Path | None:
         return Path(named).resolve()
     beside = ROOT.parent / "shared" / "mirror"
     return beside if beside.is_dir() else None
-
-
-if __name__ == "__main__":
-    print(address() or UNSET)

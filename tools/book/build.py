@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import yaml
 
 from tools import repository, setup_cell
@@ -57,14 +58,9 @@ def copy(out: Path, *, solutions: bool = False) -> None:
 def add_solutions(notebook: dict[str, Any]) -> None:
     """Have the code of the solutions run after the chapter, in cells that its page leaves out."""
     for number, code in enumerate(notebooks_check.solutions(notebook), start=1):
-        cell: dict[str, Any] = {
-            "cell_type": "code",
-            "execution_count": None,
-            "id": f"solution-{number}",
-            "outputs": [],
-        }
-        tags = {"tags": ["remove-cell", runs.SOLUTION]}
-        notebook["cells"].append({**cell, "metadata": tags, "source": code})
+        about = {"id": f"solution-{number}", "metadata": {"tags": ["remove-cell", runs.SOLUTION]}}
+        cell = nbformat.v4.new_code_cell(code, **about)  # type: ignore[no-untyped-call]
+        notebook["cells"].append(cell)
 
 
 def machine() -> dict[str, Any]:
@@ -133,7 +129,7 @@ def build(out: Path) -> Path:
         raise BuildError(f"{source / 'book'} holds no chapter; {again}")
     cells = set()
     for path in notebooks:
-        notebook = json.loads(path.read_text(encoding="utf-8"))
+        notebook = notebooks_check.load(path)
         for fault in executed_faults(notebook):
             raise BuildError(f"{path}: {fault}; {again}")
         cells.add(setup_cell.cell_address("".join(notebook["cells"][1]["source"])))

@@ -30,6 +30,7 @@ from bs4 import BeautifulSoup, Tag
 from PIL import Image
 
 from tools.book import build, runs
+from tools.checks import notebooks
 
 Shown = dict[str, Any]
 """Of a chapter: `glued`, `printed`, `tables`, `figures`, and `again`: the same of what was measured again."""
@@ -60,7 +61,7 @@ def edition(source: Path) -> dict[str, Shown]:
     """What each chapter of an executed edition shows, by its page."""
     found = {}
     for path in sorted(source.glob("book/**/*.ipynb")):
-        notebook = json.loads(path.read_text(encoding="utf-8"))
+        notebook = notebooks.load(path)
         for fault in build.executed_faults(notebook):
             raise SystemExit(f"{path}: expected an executed chapter; {fault}.")
         found[path.relative_to(source / "book").with_suffix("").as_posix()] = shown(notebook)
