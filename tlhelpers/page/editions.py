@@ -6,6 +6,7 @@ the digits inside scikit-learn and a small backbone inside this package, and nee
 """
 
 import contextlib
+import functools
 import gc
 import json
 import os
@@ -57,9 +58,6 @@ def _pocket(reason: str) -> Edition:
     return Edition("pocket", "digits", "mobilenet_v2_glyphs", reason)
 
 
-_decided: dict[tuple[str, str, str], Edition] = {}
-
-
 def current() -> Edition:
     """Decide which edition runs here.
 
@@ -86,14 +84,14 @@ def current() -> Edition:
     asked = os.environ.get("TLHELPERS_EDITION", "") or "auto"
     if asked not in ("auto", "full", "pocket"):
         raise unknown_name("edition in TLHELPERS_EDITION", asked, ["auto", "full", "pocket"])
-    key = (asked, os.environ.get("TLHELPERS_DATA", ""), os.environ.get("TLHELPERS_CACHE", ""))
-    if key not in _decided:
-        _decided[key] = _pocket("asked for by TLHELPERS_EDITION") if asked == "pocket" else _decide(asked)
-    return _decided[key]
+    return _decide(asked, os.environ.get("TLHELPERS_DATA"), os.environ.get("TLHELPERS_CACHE"))
 
 
-def _decide(asked: str) -> Edition:
-    """Settle ``auto`` or ``full`` by looking in the three places."""
+@functools.cache
+def _decide(asked: str, _data: str | None, _cache: str | None) -> Edition:
+    """Settle it by looking in the three places; what this machine's folders are is part of the question."""
+    if asked == "pocket":
+        return _pocket("asked for by TLHELPERS_EDITION")
     how = "asked for by TLHELPERS_EDITION, " if asked == "full" else ""
     missing = [name for name in FULL_FILES if downloads.find(name) is None]
     if not missing:
