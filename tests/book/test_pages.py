@@ -119,6 +119,10 @@ head   head
 """
 
 
+def test_a_link_says_the_first_sentence_of_an_entry() -> None:
+    assert links.first_sentence("the share that 0.5 is.\nMore; of it.") == "The share that 0.5 is."
+
+
 def test_terms_become_links_once_and_as_whole_words() -> None:
     document = publish_doctree(PAGE)
     terms = ("head", "source", "source task")
@@ -129,17 +133,6 @@ def test_terms_become_links_once_and_as_whole_words() -> None:
     # Of all the heads in that sentence, it is this one.
     before = found[0].parent.children[found[0].parent.index(found[0]) - 1]
     assert before.astext().endswith("Two ")
-
-
-def test_the_glossary_s_terms_have_a_sentence_each() -> None:
-    assert links.first_sentence("the share that 0.5 is.\nMore; of it.") == "The share that 0.5 is."
-    body = (repository.ROOT / f"{links.GLOSSARY}.md").read_text("utf-8").partition(":sorted:\n")[2]
-    terms, says = set(), []
-    for block in body.partition("```")[0].strip().split("\n\n"):
-        terms |= {line for line in block.splitlines() if not line.startswith(" ")}
-        says.append(links.first_sentence(" ".join(re.findall(r"^ +(.*)", block, re.MULTILINE))))
-    assert all(re.fullmatch(r"[A-Z].*[^.]\.", text) for text in says), says
-    assert terms >= links.NOT_LINKED
 
 
 def test_the_front_page_shows_the_model_that_its_chapter_makes() -> None:

@@ -45,7 +45,7 @@ def assert_same(one, other):
 
 
 def test_recipes_and_visible_cells_agree_to_the_bit(monkeypatch, tmp_path):
-    aside = ("page.check", "by_batch", "page.tolerance", "found", "is_monotonic", "like")
+    aside = ("page.check", "ten_epochs", "by_batch", "page.tolerance", "found", "is_monotonic", "like")
     for name, recipe in (
         ("03-train-the-head.ipynb", studies.recipes.article_head),
         ("04-fine-tune-the-top.ipynb", studies.recipes.article_fine_tuned),

@@ -23,13 +23,20 @@ LISTED = [TOC["root"], *(chapter["file"] for part in TOC["parts"] for chapter in
 PAGES = [page for page in LISTED if not page.startswith("book/reference/")]
 
 
+def glossary() -> Iterator[tuple[list[str], str]]:
+    """The entries' terms and definitions."""
+    text = (repository.ROOT / f"{links.GLOSSARY}.md").read_text("utf-8")
+    for block in text.partition(":sorted:\n")[2].partition("```")[0].strip().split("\n\n"):
+        terms = re.findall(r"^\S.*", block, re.MULTILINE)
+        yield terms, " ".join(re.findall(r"^ +(.*)", block, re.MULTILINE))
+
+
 def entries() -> Iterator[tuple[list[str], str | None]]:
-    """The glossary: an entry's terms, and the page that explains them."""
-    glossary = repository.ROOT / f"{links.GLOSSARY}.md"
-    for block in glossary.read_text("utf-8").partition(":sorted:\n")[2].partition("```")[0].split("\n\n"):
-        terms = [line for line in block.split("\n") if line and not line.startswith(" ")]
-        at = re.search(r"See \[\]\(([^)]+)\)\.\s*$", block)
-        home = at and (glossary.parent / at[1]).resolve().relative_to(repository.ROOT).with_suffix("")
+    """An entry's terms, and the page that explains them."""
+    folder = (repository.ROOT / links.GLOSSARY).parent
+    for terms, definition in glossary():
+        at = re.search(r"See \[\]\(([^)]+)\)\.$", definition)
+        home = at and (folder / at[1]).resolve().relative_to(repository.ROOT).with_suffix("")
         linked = [term for term in terms if term not in links.NOT_LINKED]  # "freezing map", not "map"
         yield linked or terms, home.as_posix() if home else None
 
@@ -68,6 +75,12 @@ def test_a_term_is_explained_where_it_is_first_used(terms: list[str], home: str 
     assert uses(home, terms), f"{terms}: {home} is said to explain it, and does not use it"
     before = PAGES[: PAGES.index(home)]
     assert [page for page in before if uses(page, terms) and not said(page, terms)] == []
+
+
+def test_each_entry_begins_with_a_sentence() -> None:
+    says = [links.first_sentence(definition) for _, definition in glossary()]
+    assert [text for text in says if not re.fullmatch(r"[A-Z].*[^.]\.", text)] == []
+    assert {term for terms, _ in glossary() for term in terms} >= links.NOT_LINKED
 
 
 if __name__ == "__main__":
