@@ -1,10 +1,9 @@
-"""A cell of the table of families says what happened, and a change for the worse is found."""
+"""A cell of the table of families says what happened, and a change of the table is found."""
 
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 
 import tlhelpers as tl
@@ -49,22 +48,19 @@ def test_a_cell_says_what_happened(
     assert families.row("keras-hub", "VGGBackbone")[column].startswith(says)
 
 
-def test_a_change_for_the_worse_is_found() -> None:
-    found = TABLE[TABLE.family.isin(["MobileNetV2", "VGG16"])].reset_index(drop=True)
-    assert families.worse(found, found) == []
-    assert families.worse(found.iloc[:1], found) == ["VGG16: not found, but in the table"]
-    for column, value in (
-        ("cuts", "3"),
-        ("split", "refuses: x"),
-        ("once", "not tried"),
-        ("freeze", "FAILS: x"),
-    ):
-        bad = found.copy()
-        bad.loc[0, column] = value
-        assert len(families.worse(bad, found)) == 1
-        assert len(families.worse(found, bad)) == 0
-    new = pd.concat([found, found.assign(family="New", export="FAILS: x")])
-    assert families.worse(new, found) == [*["New, export: FAILS: x; in the table: not tried"] * 2]
+@pytest.mark.parametrize(
+    ("column", "end"), [("cuts", "3"), ("split", "refuses"), ("once", "not tried"), ("freeze", "FAILS")]
+)
+def test_a_change_is_found(column: str, end: str) -> None:
+    before = TABLE[TABLE.family == "VGG16"]
+    was = before[column].item()
+    now = before.assign(**{column: f"{end}: x"})
+    assert families.differences(before, before) == []
+    assert families.differences(now, before) == [f"('VGG16', '{column}'): {end}; in the table: {was}"]
+    assert families.differences(before, now) == [f"('VGG16', '{column}'): {was}; in the table: {end}"]
+    assert len(families.differences(now, now)) == (end == "FAILS")
+    other = TABLE[TABLE.family == "MobileNet"]
+    assert len(families.differences(before, other)) == 12, "one went and one came"
 
 
 def test_the_table_has_every_family_and_no_failure() -> None:

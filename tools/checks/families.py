@@ -3,7 +3,7 @@
 The smallest of each family of ``keras.applications``, and each backbone of keras-hub in a tiny size with a
 head of its own, all with random weights; ``families.toml`` says how small. A cell of the table says
 ``works``, ``refuses: ...`` in the library's words, or ``FAILS: ...``: wrong numbers, or an error that is not
-promised. Fails where a cell says that, or is worse than in ``book/measured/families.csv``; ``--write``
+promised. Fails where a cell says that, or ends otherwise than in ``book/measured/families.csv``; ``--write``
 writes the table.
 """
 
@@ -200,18 +200,13 @@ def row(library: str, name: str) -> dict[str, str]:
     return ends
 
 
-def worse(found: pd.DataFrame, before: pd.DataFrame) -> list[str]:
-    """What fails, and what is less than before."""
-    then = before.set_index("family")
-    lines = [f"{name}: not found, but in the table" for name in sorted(set(then.index) - set(found.family))]
-    for new in found.to_dict("records"):
-        old = then.loc[new["family"]] if new["family"] in then.index else dict.fromkeys(new, "not tried")
-        for column in ("cuts", *TRIED):
-            was, now = str(old[column]), str(new[column])
-            fewer = was.isdigit() and (not now.isdigit() or int(now) < int(was))
-            if now.startswith("FAILS") or fewer or (was == "works" != now):
-                lines.append(f"{new['family']}, {column}: {now}; in the table: {was}")
-    return lines
+def differences(found: pd.DataFrame, before: pd.DataFrame) -> list[str]:
+    """What ends otherwise than in the table, its words aside, and what fails."""
+    tables = {"was": before, "now": found}
+    cells = {name: table.set_index("family")[["cuts", *TRIED]].stack() for name, table in tables.items()}
+    ends = pd.DataFrame({name: each.str.partition(":")[0] for name, each in cells.items()})
+    bad = ends.fillna("not there").query("was != now or now == 'FAILS'")
+    return [f"{cell}: {now}; in the table: {was}" for cell, was, now in bad.itertuples(name=None)]
 
 
 def read() -> pd.DataFrame:
@@ -245,7 +240,7 @@ def main() -> int:
     if arguments.write:
         found.to_csv(TABLE, index=False)
     before = read()
-    lines = worse(found, before[before.family.isin(found.family)] if arguments.names else before)
+    lines = differences(found, before[before.family.isin(found.family)] if arguments.names else before)
     print(*lines, sep="\n")
     return int(bool(lines))
 
