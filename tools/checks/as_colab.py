@@ -57,16 +57,13 @@ def make_environment(folder: Path, *, bare: bool) -> Path:
 
 def versions(python: Path) -> dict[str, str]:
     """The main packages in an environment."""
-    command = [str(python), "-m", "pip", "list", "--format", "json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return {each["name"]: each["version"] for each in json.loads(done.stdout) if each["name"] in PINNED}
+    listed = json.loads(subprocess.check_output([python, "-m", "pip", "list", "--format", "json"]))
+    return {each["name"]: each["version"] for each in listed if each["name"] in PINNED}
 
 
 def commit() -> str:
     """The commit that is checked out."""
-    command = ["git", "rev-parse", "HEAD"]
-    done = subprocess.run(command, cwd=repository.ROOT, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
+    return subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=repository.ROOT, text=True).strip()
 
 
 def run_chapter(notebook: Path, *, environment: Path, edition: str, data: Path | None) -> bool:
@@ -101,7 +98,7 @@ def main() -> int:
     if missing := [str(path) for path in chapters if not path.is_file()]:
         parser.error(f"no such chapter: {', '.join(missing)}")
     changes = ["git", "status", "--porcelain", "--", "tlhelpers", "pyproject.toml"]
-    if subprocess.run(changes, cwd=repository.ROOT, capture_output=True, check=True).stdout.strip():
+    if subprocess.check_output(changes, cwd=repository.ROOT):
         print("note: tlhelpers has changes that are not committed; the last commit is what is installed")
 
     failed = 0

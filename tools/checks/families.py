@@ -220,6 +220,8 @@ def main() -> int:
     parser.add_argument("names", nargs="*", help="some of the families (default: all)")
     parser.add_argument("--write", action="store_true", help=f"write {TABLE.relative_to(repository.ROOT)}")
     arguments = parser.parse_args()
+    if arguments.write and arguments.names:
+        parser.error("--write: expected all families, got some; they would be the whole table")
     import keras
     import keras_hub
 
