@@ -66,8 +66,8 @@ def test_those_who_are_tested_are_not_learned_from(monkeypatch, method):
     faces.features.cache_clear()
     after = faces.features(method, POCKET, 0)
     assert after[0] == before[0]
-    np.testing.assert_allclose(after[1][1:], before[1][1:])
-    assert not np.allclose(after[1][0], before[1][0])
+    changed = [not np.allclose(new, old) for new, old in zip(after[1], before[1], strict=True)]
+    assert np.flatnonzero(changed).tolist() == [tested[0]]
 
 
 def test_others_choose_where_the_network_is_read(monkeypatch):
@@ -75,7 +75,7 @@ def test_others_choose_where_the_network_is_read(monkeypatch):
     monkeypatch.setattr(faces, "_views", lambda *_: {"bad": bad, "good": good, "good too": good})
     choice, numbers = faces.features("ImageNet", POCKET, 1)
     assert choice == "good"
-    assert np.array_equal(numbers, good[faces.folds(POCKET)[1][0]])
+    assert numbers is good
 
 
 def test_a_row_and_what_the_page_reads_of_it(monkeypatch):

@@ -25,7 +25,18 @@ from tlhelpers.page.editions import Edition
 from . import intervals
 from .skeleton import Study, best
 
-__all__ = ["EACH", "METHODS", "STUDY", "by_person", "features", "load", "named", "pairs", "same_person"]
+__all__ = [
+    "EACH",
+    "METHODS",
+    "STUDY",
+    "by_person",
+    "features",
+    "folds",
+    "load",
+    "named",
+    "pairs",
+    "same_person",
+]
 
 Array = npt.NDArray[Any]
 
@@ -107,12 +118,12 @@ def _learned(method: str, edition: Edition, setting: float, people: Array) -> Ar
 
 @functools.lru_cache(maxsize=16)
 def features(method: str, edition: Edition, fold: int, seed: int = 0) -> tuple[str, Array]:
-    """What a method chose for a fold, and the numbers of its tested people, (people, photos, numbers).
+    """What a method chose for a fold, and all photos as numbers, (people, photos, numbers).
 
     Of the other people half is learned from, if the method learns, and half chooses, by one labelled photo a
     person; then all of them are learned from.
     """
-    tested, others = folds(edition)[fold]
+    others = folds(edition)[fold][1]
     ways = _ways(method, edition, seed)
     learn, judge = np.array_split(others, 2)
     with threadpool_limits(1):  # threads of small matrices wait for each other
@@ -121,7 +132,7 @@ def features(method: str, edition: Edition, fold: int, seed: int = 0) -> tuple[s
             x = way(learn)[judge]
             tried[name] = float(np.mean([named(x, 1, seed=draw) for draw in DRAWS]))
         choice = best(tried) if tried else next(iter(ways))
-        return choice, ways[choice](others)[tested]
+        return choice, ways[choice](others)
 
 
 def _unit(x: Array) -> Array:
@@ -174,7 +185,8 @@ def _measured(edition: Edition, method: str, labels: int, seed: int) -> dict[str
     began = time.process_time()
     drawn = seed if method == NETWORKS[1] else 0
     choices, numbers = zip(*(features(method, edition, fold, drawn) for fold in (0, 1)), strict=True)
-    right = np.concatenate([named(x, labels, seed=seed) for x in numbers])
+    tested = [x[people] for x, (people, _) in zip(numbers, folds(edition), strict=True)]
+    right = np.concatenate([named(x, labels, seed=seed) for x in tested])
     return {
         "test_accuracy": float(right.mean()),
         "choice": "; ".join(choices),
