@@ -65,6 +65,11 @@ DIGITS = {
     "x_test": np.arange(12, dtype=np.uint8).reshape(1, 3, 4),
     "y_test": np.array([3], np.uint8),
 }
+PORTRAITS = {
+    f"orl/s{person}/{photo}.pgm": b"P5\n92 112\n255\n" + bytes([person, photo]) * 5152
+    for person in range(1, 41)
+    for photo in range(1, 11)
+}
 PHOTOS = {f"flower_photos/{row['file']}": b"photo %d" % i for i, row in enumerate(flower_rows())}
 
 
@@ -112,6 +117,13 @@ def test_flowers_come_in_the_order_of_the_table_whatever_else_the_archive_holds(
     assert read("flower_photos", archive) == tuple(PHOTOS.values())
     # As `git hash-object` says.
     assert read("flower_blobs", archive)[0] == hashlib.sha1(b"blob 7\0photo 0").hexdigest()
+
+
+def test_faces_come_person_by_person_from_whatever_folder(read):
+    photos = read("faces", zipped({"orl/README": b"", **dict(reversed(PORTRAITS.items()))}))
+    assert (photos.shape, photos.dtype) == ((40, 10, 112, 92), np.uint8)
+    assert np.array_equal(photos[:, :, 0, 0], np.tile(np.arange(1, 41)[:, None], 10))
+    assert np.array_equal(photos[:, :, -1, -1], np.tile(np.arange(1, 11), (40, 1)))
 
 
 def test_the_table_of_flowers():
@@ -376,6 +388,13 @@ REFUSED = {
     },
     "flower_photos": {
         "expected 1,000 photos, got none called .*/daisy/100080576_f52e": tgz(dict(list(PHOTOS.items())[1:])),
+    },
+    "faces": {
+        r"expected 400 photos, got none called s1/1\.pgm \(400 fail\)": zipped({}),
+        r"s40/10\.pgm: expected a grey PGM file": zipped(
+            {**PORTRAITS, "orl/s40/10.pgm": b"P5\n92 112\n255\n"}
+        ),
+        "at most 5,000,000 bytes in the archive, got 10,": zipped({**PORTRAITS, "more": bytes(6_000_000)}),
     },
     "credit_table": {
         r"expected the columns ID, .* \(25\), got": clients("X5", "PAY_0"),
