@@ -40,6 +40,13 @@ def full_data(monkeypatch: pytest.MonkeyPatch) -> Path:
     return Path(folder)
 
 
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give a test a cache folder that nothing else writes to."""
+    monkeypatch.setenv("TLHELPERS_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let tests reach this machine only; any other address is unreachable, at once."""

@@ -1,6 +1,5 @@
 """Activations computed once: from any source, at several depths, in parts; kept, noticed, shared, refused."""
 
-import errno
 import re
 import resource
 import shutil
@@ -15,32 +14,11 @@ import numpy as np
 import pytest
 
 import tlhelpers as tl
+from tests.networks import residual, some_images
 from tlhelpers import _forward, _parts
 
 L = keras.layers
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("TLHELPERS_CACHE", str(tmp_path / "cache"))
-
-
-def residual(seed: int = 0) -> keras.Model:
-    """A small convnet with one residual block inside a nested model, and a head."""
-    keras.utils.set_random_seed(seed)
-    inner_input = keras.Input((8, 8, 2))
-    a = L.Conv2D(4, 3, padding="same", name="a")(inner_input)
-    b = L.BatchNormalization(name="b_norm")(L.Conv2D(4, 3, padding="same", name="b")(a))
-    inner = keras.Model(inner_input, L.ReLU(name="d")(L.Add(name="c")([a, b])), name="inner")
-    inputs = keras.Input((8, 8, 2), name="image")
-    pooled = L.GlobalAveragePooling2D(name="pool")(inner(inputs))
-    model = keras.Model(inputs, L.Dense(3, activation="softmax", name="head")(pooled))
-    tl.freeze(inner)
-    return model
-
-
-def some_images(n: int = 48) -> np.ndarray:
-    return np.random.default_rng(0).normal(size=(n, 8, 8, 2)).astype("float32")
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture
@@ -58,25 +36,6 @@ def one_layer(layer: L.Layer, shape: tuple[int, ...] = (4,)) -> keras.Model:
 @pytest.fixture
 def small_parts(monkeypatch):
     monkeypatch.setattr(tl.features, "PART_IMAGES", 8)
-
-
-def test_training_on_features_equals_training_the_whole_model():
-    images = some_images(200)
-    labels = (images.mean(axis=(1, 2, 3)) > 0).astype("int64")
-    losses, predictions = [], []
-    for cached in (False, True):
-        model = residual(seed=3)
-        trained, inputs = model, images
-        if cached:
-            prefix, trained = tl.split(model, at="pool")
-            inputs = tl.precompute(prefix, images)
-        trained.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
-        keras.utils.set_random_seed(5)
-        losses.append(trained.fit(inputs, labels, epochs=4, batch_size=16, verbose=0).history["loss"])
-        predictions.append(model.predict(images, verbose=0))
-    np.testing.assert_allclose(*losses, rtol=1e-4)
-    np.testing.assert_allclose(*predictions, atol=1e-3)
-    assert losses[0][0] > losses[0][-1]
 
 
 def test_the_second_call_reads_and_does_not_compute(prefix, monkeypatch):
@@ -308,6 +267,15 @@ def test_a_layer_named_after_seeds_or_switched_off_is_not_random():
         (np.ones((3, 8, 9, 2)), {}, r"got \(3, 8, 9, 2\)"),
         (np.ones((8, 8, 2)), {}, r"got \(8, 8, 2\)"),
         (some_images().astype(str), {}, "images: expected an array of numbers, .* got ndarray of <U32"),
+        ([["a"]], {}, r"expected an array of numbers, \(n, 8, 8, 2\).*got list of <U1"),
+        ([np.zeros(4), np.zeros(3)], {}, "got list of no one shape"),
+        (some_images().astype(np.longdouble), {}, r"got ndarray of (float128|longdouble)"),
+        (
+            np.ma.masked_less(some_images(), 0),
+            {},
+            "got MaskedArray of float32. Give one numeric type",
+        ),
+        (iter(some_images()), {}, r"got \(8, 8, 2\).*That is one example: give batches"),
         (some_images(), {"part": (2, 2)}, "part: expected 0 to 1, got 2"),
         (some_images(), {"part": (1, 2, 3)}, r"part: expected \(i, n\), got 3 numbers"),
         (some_images(), {"part": (1, 2)}, r"part: expected no more shares than batches, got \(1, 2\)"),
@@ -322,24 +290,6 @@ def test_wrong_input_is_refused_and_leaves_nothing(images, options, message, pre
     with pytest.raises(ValueError, match=message):
         tl.precompute(prefix, images, **options)
     assert features_of(tmp_path / "cache") == []
-
-
-def test_images_scaled_twice_are_refused():
-    prefix = one_layer(tl.preparation("mobilenet_v2_glyphs", (8, 8, 3)), (8, 8, 3))
-    raw = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), dtype="uint8")
-    with pytest.raises(ValueError, match=r"expected raw values from 0 to 255, got at most .* scale once"):
-        tl.precompute(prefix, raw / 255)
-    assert tl.precompute(prefix, raw).max() > 0.9
-
-
-def test_a_full_disk_is_one_clear_error_and_leaves_nothing(prefix, tmp_path, monkeypatch):
-    def full(*args, **options):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(_parts.Path, "mkdir", full)
-    with pytest.raises(tl.cache.CacheError, match=r"space|full"):
-        tl.precompute(prefix, some_images())
-    assert not list((tmp_path / "cache").rglob("*.npy"))
 
 
 def test_a_disk_that_refuses_in_the_middle_is_one_clear_error(prefix, small_parts, tmp_path):
@@ -365,26 +315,21 @@ def litert(monkeypatch):
     monkeypatch.setattr(_forward, "LITERT_FROM", 1)
 
 
-def test_litert_agrees_with_keras(prefix, monkeypatch):
-    images = some_images(50)  # the last batch is smaller
-    by_keras = np.array(tl.precompute(prefix, images, batch_size=16))
-    monkeypatch.setattr(_forward, "LITERT_FROM", 1)
-    prefix.predict_on_batch = lambda batch: pytest.fail("Keras computed it")
-    np.testing.assert_allclose(tl.precompute(prefix, images, batch_size=16), by_keras, atol=1e-5)
-
-
-def test_litert_converts_once_for_the_same_weights(prefix, litert, monkeypatch):
-    conversions = []
-    convert = _forward._litert
+def test_litert_agrees_with_keras_and_converts_once_for_the_same_weights(prefix, litert, monkeypatch):
+    conversions, convert = [], _forward._litert
     monkeypatch.setattr(_forward, "_litert", lambda *a: conversions.append(a) or convert(*a))
-    for images in (some_images(20), some_images(30)):
-        tl.precompute(prefix, images)
+    prefix.predict_on_batch = lambda batch: pytest.fail("Keras computed it")
+
+    def check(n: int) -> None:
+        features, exact = tl.precompute(prefix, some_images(n), batch_size=16), prefix(some_images(n))
+        np.testing.assert_allclose(features, exact, atol=1e-5)
+
+    check(20)
+    check(50)  # the last batch is smaller
     assert len(conversions) == 1
-    weight = prefix.weights[0]
-    weight.assign(weight + 1)
-    changed = tl.precompute(prefix, some_images(20))
+    prefix.weights[0].assign(prefix.weights[0] + 1)
+    check(20)
     assert len(conversions) == 2
-    np.testing.assert_allclose(changed, prefix.predict(some_images(20), verbose=0), atol=1e-5)
 
 
 @pytest.mark.parametrize("wrong", ["other numbers", "not a number", "no conversion"])
@@ -464,11 +409,6 @@ def test_batches_give_what_the_array_gives_and_keep_their_labels(kind, prefix, s
     assert [path.suffix for path in features_of(tmp_path / "cache") if path.is_file()] == [".npy", ".parts"]
 
 
-def test_batches_without_labels_give_the_activations_alone(prefix):
-    found = tl.precompute(prefix, sources(some_images())["tf.data"])
-    np.testing.assert_allclose(found, prefix.predict(some_images(), verbose=0), atol=1e-6)
-
-
 def test_a_shuffled_source_is_read_once(prefix):
     import tensorflow as tf
 
@@ -534,22 +474,11 @@ def test_sizes_that_the_network_leaves_open_follow_the_images():
         tl.precompute(keras.Model(inputs, vague(inputs)), some_images())
 
 
-def endless(kind):
-    import tensorflow as tf
-
-    images = some_images()
-    return {
-        "tf.data": lambda: tf.data.Dataset.from_tensor_slices(images).batch(8).repeat(),
-        "PyDataset": lambda: Batches(images, end=False),
-    }[kind]()
-
-
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        (lambda: endless("tf.data"), "expected batches with an end"),
-        (lambda: endless("PyDataset"), "expected batches with an end"),
-        (lambda: iter(some_images()), "That is one example: give batches"),
+        (lambda: sources(some_images())["tf.data"].repeat(), "expected batches with an end"),
+        (lambda: Batches(some_images(), end=False), "expected batches with an end"),
         (lambda: iter([]), "expected batches of examples, got none"),
         (lambda: iter([some_images(8), some_images(8).astype("float64")]), "expected batches alike"),
         (lambda: iter([(some_images(8), np.arange(7))]), "expected a label for each of 8 examples"),
@@ -557,11 +486,8 @@ def endless(kind):
     ],
 )
 def test_a_source_that_is_none_is_refused_and_leaves_nothing(source, message, prefix, tmp_path):
-    inputs = keras.Input((8, 8, 3))
-    of_photos = keras.Model(inputs, L.Flatten()(inputs))
-    model = of_photos if isinstance(source(), str) else prefix
     with pytest.raises(ValueError, match=message):
-        tl.precompute(model, source())
+        tl.precompute(of_photos() if source() == "nowhere" else prefix, source())
     assert features_of(tmp_path / "cache") == []
 
 

@@ -206,13 +206,3 @@ def test_refresh_works_or_says_that_the_model_was_called_with_training_false():
         with pytest.raises(ValueError, match="'norm', which was called with training=False"):
             tl.refresh_batch_norm(model, inputs, batch_size=4)
         assert np.array_equal(before[0], averages(model)[0])
-
-
-def test_a_nested_layer_goes_by_the_name_of_its_cut_point():
-    inputs = keras.Input((4,))
-    layers = [keras.Input((4,)), keras.layers.Dense(3, name="a"), keras.layers.Dense(3, name="head")]
-    inner = keras.Sequential(layers, name="inner")
-    model = keras.Model(inputs, keras.layers.Dense(2, name="head")(inner(inputs)))
-    assert tl.cut_points(model) == ["a", "inner_head"]
-    tl.freeze(model, train_from="inner_head")
-    assert [layer.trainable for layer in (*inner.layers, model.layers[-1])] == [False, True, True]

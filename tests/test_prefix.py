@@ -5,32 +5,11 @@ import numpy as np
 import pytest
 
 import tlhelpers as tl
+from tests.networks import residual, some_images
 from tlhelpers import _forward
 
 L = keras.layers
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("TLHELPERS_CACHE", str(tmp_path / "cache"))
-
-
-def residual(seed: int = 0) -> keras.Model:
-    """A small convnet with one residual block inside a nested model, and a head."""
-    keras.utils.set_random_seed(seed)
-    inner_input = keras.Input((8, 8, 2))
-    a = L.Conv2D(4, 3, padding="same", name="a")(inner_input)
-    b = L.BatchNormalization(name="b_norm")(L.Conv2D(4, 3, padding="same", name="b")(a))
-    inner = keras.Model(inner_input, L.ReLU(name="d")(L.Add(name="c")([a, b])), name="inner")
-    inputs = keras.Input((8, 8, 2), name="image")
-    pooled = L.GlobalAveragePooling2D(name="pool")(inner(inputs))
-    model = keras.Model(inputs, L.Dense(3, activation="softmax", name="head")(pooled))
-    tl.freeze(inner)
-    return model
-
-
-def some_images(n: int = 48) -> np.ndarray:
-    return np.random.default_rng(0).normal(size=(n, 8, 8, 2)).astype("float32")
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def test_cut_points_leave_out_the_inside_of_a_residual_block():
@@ -66,15 +45,6 @@ def test_cut_points_of_a_sequential_model_of_a_layer_used_twice_and_of_a_late_in
 def test_a_cut_that_cannot_be_names_those_that_can(at, message):
     with pytest.raises(ValueError, match=message):
         tl.split(residual(), at=at)
-
-
-def test_a_subclassed_model_is_refused():
-    class Own(keras.Model):
-        def call(self, inputs):
-            return inputs
-
-    with pytest.raises(TypeError, match="expected a Functional or built Sequential"):
-        tl.split(Own(), at="a")
 
 
 def test_everything_frozen_is_said():

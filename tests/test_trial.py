@@ -11,11 +11,7 @@ from tlhelpers import _trial
 
 L = keras.layers
 X = np.random.default_rng(0).normal(size=(9, 4)).astype("float32")
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("TLHELPERS_CACHE", str(tmp_path))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def model_of(layer, shape=(4,), **options) -> keras.Model:
@@ -287,20 +283,31 @@ def test_a_predict_that_prepares_images_is_refused():
             use(frozen)
 
 
-def test_names_that_occur_twice_are_told_apart():
-    def net(name):
-        inputs = keras.Input((4,))
-        return keras.Model(inputs, L.Dense(3, name="dense")(inputs), name=name)
+def net(name: str, *layers: str) -> keras.Model:
+    """Dense layers of these names, in a model."""
+    inputs = keras.Input((4,))
+    last = functools.reduce(lambda x, layer: L.Dense(3, name=layer)(x), layers, inputs)
+    return keras.Model(inputs, last, name=name)
 
-    p, q = keras.Input((4,)), keras.Input((4,))
-    joined = L.Concatenate(name="cat")([net("rgb")(p), net("flow")(q)])
-    two = keras.Model([p, q], L.Dense(1, name="dense")(joined))
+
+def joined(head: str, **branches: list[str]) -> keras.Model:
+    """Nested models side by side, and a head."""
+    inputs = [keras.Input((4,)) for _ in branches]
+    ends = [net(name, *layers)(x) for (name, layers), x in zip(branches.items(), inputs, strict=True)]
+    return keras.Model(inputs, L.Dense(1, name=head)(L.Concatenate(name="cat")(ends)))
+
+
+def test_names_that_occur_twice_are_told_apart():
+    two = joined("dense", rgb=["dense"], flow=["dense"])
     assert tl.cut_points(two) == ["cat"]
     np.testing.assert_allclose(*parts(two, "cat", [X, X]), atol=1e-6)
-    stacked = keras.Sequential([keras.Input((4,)), net("base"), L.Dense(2, name="dense"), L.Dense(1)])
-    assert tl.cut_points(stacked) == ["base_dense", "dense"]
+    body = [net("base", "first", "dense"), L.Dense(2, name="dense"), L.Dense(1, name="end")]
+    stacked = keras.Sequential([keras.Input((4,)), *body])
+    assert tl.cut_points(stacked) == ["first", "base_dense", "dense"]
     for at in ("base_dense", "dense"):
         np.testing.assert_allclose(*parts(stacked, at, X), atol=1e-6)
+    tl.freeze(stacked, train_from="base_dense")
+    assert len(stacked.trainable_weights) == 6
     tl.freeze(stacked)
     np.testing.assert_allclose(tl.precompute(stacked, X), stacked.predict(X, verbose=0), atol=1e-6)
     layers = [L.Dense(4, name="stem"), L.Activation("relu", name="activations")]
@@ -559,14 +566,7 @@ def test_pointwise_convolutions_of_a_suffix_freeze_train_and_are_watched():
 
 
 def test_a_name_means_one_layer_or_is_refused():
-    def net(name):
-        inputs = keras.Input((4,))
-        return keras.Model(
-            inputs, L.Dense(3, name="last")(L.Dense(3, name=f"first_{name}")(inputs)), name=name
-        )
-
-    p, q = keras.Input((4,)), keras.Input((4,))
-    model = keras.Model([p, q], L.Dense(1, name="head")(L.Concatenate()([net("rgb")(p), net("flow")(q)])))
+    model = joined("head", rgb=["first_rgb", "last"], flow=["first_flow", "last"])
     with pytest.raises(ValueError, match=r"'last', which 2 have\. Give an index"):
         tl.freeze(model, train_from="last")
     tl.freeze(model, train_from="flow")
@@ -574,35 +574,20 @@ def test_a_name_means_one_layer_or_is_refused():
     assert not model.get_layer("rgb").get_layer("last").trainable
 
 
-def test_weights_of_a_subclassed_model_freeze_with_its_layers():
-    class Token(keras.Model):
-        def build(self, shape):
-            self.token = self.add_weight(shape=(4,), name="token")
-
-        def call(self, x):
-            return x + self.token
-
-    inputs = keras.Input((4,))
-    model = keras.Model(inputs, L.Dense(1, name="head")(Token(name="tokens")(inputs)))
-    tl.freeze(model)
-    assert model.trainable_weights == []
-    tl.freeze(model, train_from="tokens")
-    assert len(model.trainable_weights) == 3
-
-
-def test_own_weights_of_a_model_with_layers_train_again():
-    class Shifted(keras.Model):
+@pytest.mark.parametrize(("dense", "number"), [(None, 3), (L.Dense(4, name="dense"), 5)])
+def test_own_weights_of_a_subclassed_model_freeze_and_train_again(dense, number):
+    class Own(keras.Model):
         def __init__(self):
-            super().__init__(name="shifted")
-            self.dense = L.Dense(4, name="dense")
+            super().__init__(name="own")
+            self.dense = dense
             self.token = self.add_weight(shape=(4,), name="token")
 
         def call(self, x):
-            return self.dense(x) + self.token
+            return (dense(x) if dense else x) + self.token
 
     inputs = keras.Input((4,))
-    model = keras.Model(inputs, L.Dense(1, name="head")(Shifted()(inputs)))
-    for first, expected in ((None, 0), (0, 5), ("head", 2), (0, 5)):
+    model = keras.Model(inputs, L.Dense(1, name="head")(Own()(inputs)))
+    for first, expected in ((None, 0), (0, number), ("head", 2), (0, number)):
         tl.freeze(model, train_from=first)
         assert len(model.trainable_weights) == expected
 
@@ -636,38 +621,21 @@ UNIT = np.random.default_rng(0).random((2, 8, 8, 3)).astype("float32")
 
 
 @pytest.mark.parametrize(
-    ("scales", "images", "right"),
+    ("layers", "images", "right"),
     [
-        ([{"scale": 255.0}, {"scale": 1 / 255}], UNIT, True),
-        ([{"scale": 1 / 255}], (255 * UNIT).astype("uint8"), True),
-        ([{"scale": 1 / 65535}], (65535 * UNIT).astype("uint16"), True),
-        ([{"scale": 1 / 127.5, "offset": -1}], UNIT, False),
-        ([{"scale": [1 / 255] * 3}], UNIT, False),
-        ([{"scale": 1 / 255}], (65535 * UNIT).astype("uint16"), False),
+        ([L.Rescaling(255.0), L.Rescaling(1 / 255)], UNIT, True),
+        ([L.Rescaling(1 / 255)], (255 * UNIT).astype("uint8"), True),
+        ([L.Rescaling(1 / 65535)], (65535 * UNIT).astype("uint16"), True),
+        ([L.Rescaling(1 / 127.5, -1)], UNIT, False),
+        ([L.Resizing(4, 4), L.Rescaling(1 / 255)], UNIT, False),
+        ([L.Rescaling([1 / 255] * 3)], UNIT, False),
+        ([L.Rescaling(1 / 255)], (65535 * UNIT).astype("uint16"), False),
     ],
 )
-def test_images_in_a_range_that_the_scaling_cannot_be_for_are_refused(scales, images, right):
-    model = model_of(
-        keras.Sequential([keras.Input((8, 8, 3)), *(L.Rescaling(**each) for each in scales)]), (8, 8, 3)
-    )
+def test_images_in_a_range_that_the_scaling_cannot_be_for_are_refused(layers, images, right):
+    model = model_of(keras.Sequential([keras.Input((8, 8, 3)), *layers]), (8, 8, 3))
     if right:
         np.testing.assert_allclose(tl.precompute(model, images), model.predict(images, verbose=0), rtol=1e-5)
     else:
         with pytest.raises(ValueError, match=r"expected raw values from 0 to 255, got at most .* scale once"):
             tl.precompute(model, images)
-
-
-@pytest.mark.parametrize(
-    ("images", "message"),
-    [
-        (["a"], r"expected an array of numbers, \(n, 4\).*got list of <U1"),
-        ([np.zeros(4), np.zeros(3)], "got list of no one shape"),
-        (X.astype(np.longdouble), r"got ndarray of (float128|longdouble)"),
-        ((row for row in X), r"got \(4,\).*That is one example: give batches"),
-        (X[0], r"got \(4,\)"),
-        (np.ma.masked_less(X, 0), "got MaskedArray of float32. Give one numeric type, and no mask"),
-    ],
-)
-def test_what_is_no_array_of_numbers_is_refused(images, message):
-    with pytest.raises(ValueError, match=message):
-        tl.precompute(model_of(L.Dense(2)), images)
