@@ -242,6 +242,9 @@ NAMES = Kind(
     lambda good: anything | st.text() | st.sampled_from([[], good[:1], [*good, good[0]], set(good)]),
     TEXTS.same,
 )
+SOME_NAMES = Kind(lambda good: anything | st.text() | st.sampled_from([[], set(good)]))
+CUTS = Kind(lambda good: anything | st.text() | st.lists(st.text(), min_size=1))
+STYLES = Kind(lambda good: anything.filter(lambda each: not isinstance(each, dict)) | st.just({"a": 7}))
 ROW = Kind(lambda good: anything | st.sampled_from([[], [*good, 1.0], "ab", ["a"] * len(good)]))
 
 
@@ -436,23 +439,10 @@ CALLS = {
     ),
     "feature_extractor": Call(
         functools.partial(backbones.feature_extractor, "mobilenet_v2_glyphs", (8, 8), weights="random"),
-        {
-            "cuts": (
-                Kind(lambda good: anything | st.text() | st.lists(st.text(), min_size=1)),
-                ["block_1_expand"],
-            )
-        },
+        {"cuts": (CUTS, ["block_1_expand"])},
     ),
     "plots.set_styles": Call(
-        lambda places: (plots.set_styles(places), plots.set_styles({})),
-        {
-            "places": (
-                Kind(
-                    lambda good: anything.filter(lambda each: not isinstance(each, dict)) | st.just({"a": 7})
-                ),
-                {"a": 1},
-            )
-        },
+        lambda places: (plots.set_styles(places), plots.set_styles({})), {"places": (STYLES, {"a": 1})}
     ),
     "plots.images": Call(
         plots.images,
@@ -469,9 +459,7 @@ CALLS = {
     "plots.embedding": Call(
         plots.embedding,
         {"points": (numbers(2), SEEN[:, :2]), "labels": (labels(3), TRUE)}
-        | {
-            "class_names": (Kind(lambda good: anything | st.text() | st.sampled_from([[], set(good)])), NAMED)
-        },
+        | {"class_names": (SOME_NAMES, NAMED)},
     ),
     "plots.confusion_matrix": Call(
         plots.confusion_matrix,
@@ -498,20 +486,13 @@ CALLS = {
     ),
     "credit.cost": Call(
         credit.cost,
-        {
-            "labels": (labels(2), TWO),
-            "flagged": (FLAGS, TWO > 0),
-            "miss": (real(0), 5.0),
-            "alarm": (real(0), 1.0),
-        },
+        {"labels": (labels(2), TWO), "flagged": (FLAGS, TWO > 0)}
+        | {"miss": (real(0), 5.0), "alarm": (real(0), 1.0)},
     ),
     "credit.groups": Call(
         credit.groups,
-        {
-            "labels": (labels(2), TWO[:8]),
-            "flagged": (FLAGS, TWO[:8] > 0),
-            "by": (OTHER, pd.Series(list("aabbaabb"))),
-        },
+        {"labels": (labels(2), TWO[:8]), "flagged": (FLAGS, TWO[:8] > 0)}
+        | {"by": (OTHER, pd.Series(list("aabbaabb")))},
     ),
 }
 
@@ -530,14 +511,17 @@ OPTIONAL = {
 CASES = [(name, argument) for name, call in CALLS.items() for argument in call.inputs]
 
 
+def said(error: Exception, *kinds: type[Exception]) -> str:
+    """What is wrong with an error; nothing if it is of one of the kinds, and in the one form."""
+    return "" if isinstance(error, kinds) and FORM.match(str(error)) else f"{type(error).__name__}: {error}"
+
+
 def fault(call: Call, given: dict[str, Any]) -> str:
     """What is wrong with the way in which a function refuses; nothing if it is as promised."""
     try:
         call(**given)
-    except (ValueError, TypeError, LookupError, FileNotFoundError) as error:
-        return "" if FORM.match(str(error)) else f"{type(error).__name__}: {error}"
     except Exception as error:
-        return f"{type(error).__name__}: {error}"
+        return said(error, ValueError, TypeError, LookupError, FileNotFoundError)
     return "accepted"
 
 
@@ -624,15 +608,10 @@ def files() -> list[bytes]:
     for form in sorted({*images.IMAGE_FORMATS, "PPM", "TGA", "ICO"} & {*Image.SAVE}):
         for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I", "F"):
             for options in ({}, {"compression": "tiff_lzw"}, {"save_all": True}):
-                file = io.BytesIO()
+                file, picture = io.BytesIO(), Image.fromarray(noise)
                 with contextlib.suppress(Exception):  # not every format has every mode
-                    picture = Image.fromarray(noise)
-                    picture = (
-                        picture.convert("L").convert(mode)
-                        if mode in ("I;16", "I", "F")
-                        else picture.convert(mode)
-                    )
-                    picture.save(file, form, **options)
+                    grey = picture.convert("L") if mode in ("I;16", "I", "F") else picture
+                    grey.convert(mode).save(file, form, **options)
                     found.append(file.getvalue())
     return list(dict.fromkeys(found))
 
@@ -640,15 +619,15 @@ def files() -> list[bytes]:
 @st.composite
 def damaged_files(draw: Any) -> bytes:
     content = draw(st.sampled_from(files()))
+    places = st.integers(0, len(content))
     match draw(st.sampled_from(["bytes", "early bytes", "cut", "joined", "repeated", "whole"])):
         case "cut":
-            return content[: draw(st.integers(0, len(content)))]
+            return content[: draw(places)]
         case "joined":
-            other = draw(st.sampled_from(files()))
             at = draw(st.integers(0, 64))
-            return content[:at] + other[at:]
+            return content[:at] + draw(st.sampled_from(files()))[at:]
         case "repeated":
-            first, last = sorted([draw(st.integers(0, len(content))), draw(st.integers(0, len(content)))])
+            first, last = sorted([draw(places), draw(places)])
             return content[:last] + content[first:]
         case "whole":
             return content
@@ -665,8 +644,7 @@ def read(content: Any) -> str:
     try:
         found = images.read_image(content, size=8)
     except Exception as error:
-        good = isinstance(error, ValueError) and FORM.match(str(error))
-        return "" if good else f"{type(error).__name__}: {error}"
+        return said(error, ValueError)
     return "" if (found.shape, found.dtype) == ((8, 8, 3), np.uint8) else f"{found.dtype} {found.shape}"
 
 

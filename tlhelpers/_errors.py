@@ -7,24 +7,8 @@ from collections.abc import Collection, Iterable
 
 
 def unknown_name(kind: str, got: object, valid: Iterable[str]) -> LookupError:
-    """Make the error for a name that nothing here goes by, with the nearest valid names.
+    """The error for a name that nothing goes by, with the nearest valid ones; `kind` says what was named.
 
-    Parameters
-    ----------
-    kind : str
-        What was named, as it should read in the message ("data set", "layer", ...).
-    got : object
-        The name as it was given.
-    valid : iterable of str
-        All names that would have been right.
-
-    Returns
-    -------
-    LookupError
-        To be raised by the caller.
-
-    Examples
-    --------
     >>> print(unknown_name("data set", "minst", ["mnist", "digits"]))
     unknown data set 'minst': expected one of 'digits', 'mnist'; did you mean 'mnist'?
     """

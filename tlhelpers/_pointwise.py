@@ -43,7 +43,6 @@ class StandIn(keras.layers.Layer):  # type: ignore[misc]
 
     @property
     def trainable(self) -> bool:
-        """The layer's own flag."""
         return bool(getattr(getattr(self, "layer", None), "trainable", True))
 
     @trainable.setter
@@ -57,20 +56,16 @@ class StandIn(keras.layers.Layer):  # type: ignore[misc]
             self.layer.build(*shapes)
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
-        """What the layer gives."""
         return self.layer(*args, **kwargs)
 
     def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
-        """The layer's own."""
         return self.layer.compute_mask(inputs, previous_mask)
 
     def get_config(self) -> dict[str, Any]:
-        """The layer, with its configuration."""
         return {**super().get_config(), "layer": keras.saving.serialize_keras_object(self.layer)}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "StandIn":
-        """The layer again."""
         return cls(keras.saving.deserialize_keras_object(config.pop("layer")), **config)
 
 
@@ -80,12 +75,10 @@ class Pointwise(StandIn):
 
     @property
     def kernel(self) -> Any:
-        """The convolution's kernel, (1, 1, channels in, channels out)."""
         return self.layer.kernel
 
     @property
     def bias(self) -> Any:
-        """The convolution's bias, (channels out,), or None."""
         return self.layer.bias
 
     def call(self, inputs: Any) -> Any:
@@ -99,5 +92,4 @@ class Pointwise(StandIn):
         return outputs if self.layer.activation is None else self.layer.activation(outputs)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        """As the convolution's."""
         return self.layer.compute_output_shape(input_shape)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tlhelpers import _formats, downloads
-from tlhelpers._errors import unknown_name
+from tlhelpers._errors import check_name
 from tlhelpers.images import check_images, square
 
 __all__ = ["Dataset", "Split", "load_dataset", "overlap"]
@@ -148,8 +148,7 @@ def load_dataset(name: str, *, limit: int | None = None) -> Dataset:
     >>> len(load_dataset("digits", limit=20).test)
     20
     """
-    if name not in _LOADERS:
-        raise unknown_name("data set", name, _LOADERS)
+    check_name("data set", name, _LOADERS)
     if limit is not None:
         if isinstance(limit, bool) or not isinstance(limit, int | np.integer):
             raise TypeError(f"limit: expected a whole number or None, got {limit!r}.")

@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from tlhelpers import _formats, cache
-from tlhelpers._errors import unknown_name
+from tlhelpers._errors import check_name
 
 __all__ = ["RESOURCES", "DownloadError", "Resource", "describe", "fetch"]
 
@@ -180,8 +180,7 @@ def find(name: str) -> tuple[Path, str] | None:
 
     A mirror's file with other content is an error; the cache's is left out with a warning.
     """
-    if name not in RESOURCES:
-        raise unknown_name("file", name, RESOURCES)
+    check_name("file", name, RESOURCES)
     mirror = data_folder()
     if mirror is not None and os.path.lexists(path := mirror / name):
         try:

@@ -4,7 +4,7 @@ import contextlib
 import importlib
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
-from typing import Any, Literal, overload
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -24,30 +24,6 @@ PART_IMAGES = 1024
 PART_BYTES = 1 << 24
 
 Array = npt.NDArray[Any]
-
-
-@overload
-def precompute(
-    prefix: keras.Model,
-    source: Array,
-    *,
-    at: None = ...,
-    part: tuple[int, int] | None = ...,
-    batch_size: int = ...,
-    dtype: Literal["float32", "float16"] = ...,
-) -> npt.NDArray[np.floating[Any]]: ...
-
-
-@overload
-def precompute(
-    prefix: keras.Model,
-    source: Any,
-    *,
-    at: Sequence[str] | None = ...,
-    part: tuple[int, int] | None = ...,
-    batch_size: int = ...,
-    dtype: Literal["float32", "float16"] = ...,
-) -> Any: ...
 
 
 def precompute(

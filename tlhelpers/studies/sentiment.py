@@ -333,7 +333,8 @@ def _tokens(encoder: str, texts: Sequence[str]) -> npt.NDArray[np.float32]:
     own, network = _tunable(encoder)
 
     def encode(new: list[str]) -> Array:
-        return precompute(network.prefix, own.tokenize(new, length=TUNED_LENGTH), batch_size=32)
+        states: Array = precompute(network.prefix, own.tokenize(new, length=TUNED_LENGTH), batch_size=32)
+        return states
 
     return _remembered(encoder, "tokens", texts, encode)
 
