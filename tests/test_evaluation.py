@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import warnings
 from types import SimpleNamespace
 from typing import Any
@@ -139,26 +137,14 @@ def test_history_of_two_phases() -> None:
 def test_history_refuses_what_fit_did_not_return() -> None:
     with pytest.raises(TypeError, match=r"history: expected what model\.fit returned .* got dict"):
         evaluation.history_table({"loss": [1.0]}, phase="frozen")
+    lacking, empty = {"accuracy": [1], "loss": [0]}, {name: [] for name in HISTORY}
     for recorded, message in (
-        (
-            {"accuracy": [1], "loss": [0]},
-            "val_accuracy: expected a number for each of 1 epochs, got .*validation_data",
-        ),
-        (
-            {name: [] for name in HISTORY},
-            r"accuracy: expected .* of one or more epochs, got float64 \(0,\). Compile",
-        ),
+        (lacking, "val_accuracy: expected a number for each of 1 epochs, got .*validation_data"),
+        (empty, r"accuracy: expected .* of one or more epochs, got float64 \(0,\). Compile"),
         (HISTORY, r"seconds: expected a number for each of 2 epochs, got float64 \(1,\)"),
     ):
         with pytest.raises(ValueError, match=message):
             evaluation.history_table(SimpleNamespace(history=recorded), phase="frozen", seconds=[1.0])
-
-
-def test_evaluation_and_plots_load_no_keras() -> None:
-    # In a process of its own: here another test may have loaded it.
-    code = "import sys, tlhelpers.evaluation, tlhelpers.plots; print('keras' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
 
 
 def clusters(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -206,12 +192,7 @@ def test_linear_probe_takes_two_tables_with_the_same_columns_in_one_order() -> N
 def test_linear_probe_refuses() -> None:
     good, labels = np.eye(4), np.array([0, 0, 1, 1])
     for train, train_labels, test, message in (
-        (
-            good[:3],
-            labels,
-            good,
-            r"train_labels: expected 3 whole numbers, one for each example, got int64 \(4,\)",
-        ),
+        (good[:3], labels, good, r"train_labels: expected 3 whole numbers, .* got int64 \(4,\)"),
         (good, labels, good[:, :2], "test_features: expected 4 an example, as in training, got 2"),
         (good, labels * 0, good, "train_labels: expected two classes or more, got one"),
         (good * np.nan, labels, good, "train_features: expected finite numbers"),

@@ -25,20 +25,12 @@ def test_good_images_pass():
 @pytest.mark.parametrize(
     ("images", "options", "message"),
     [
-        (
-            IMAGES[0],
-            {},
-            r"images: expected .* \(n, height, width\) .* got uint8 \(8, 8\)\. For a single image",
-        ),
+        (IMAGES[0], {}, r"images: expected .* \(n, height, width\) .* got uint8 \(8, 8\)\. For a single"),
         (IMAGES[None, None], {}, r"got uint8 \(1, 1, 4, 8, 8\)\. .* put several one after another"),
         (np.zeros((4, 3, 8, 8), np.uint8), {}, r"expected 1 or 3 channels .* got shape \(4, 3, 8, 8\)"),
         (IMAGES[:0], {}, r"at least one image, got uint8 \(0, 8, 8\)"),
         (IMAGES / 255, {}, "expected uint8 values from 0 to 255, got float64. Pass the raw"),
-        (
-            IMAGES,
-            {"labels": LABELS[:3]},
-            r"labels: expected 4 whole numbers, one for each example, got int64 \(3,\)",
-        ),
+        (IMAGES, {"labels": LABELS[:3]}, r"labels: expected 4 whole numbers, .* got int64 \(3,\)"),
         (IMAGES, {"labels": LABELS, "n_classes": 2}, "labels: expected 0 to 1, got 0 to 2"),
         (IMAGES, {"labels": LABELS - 1}, "labels: expected 0 or more, got -1 to 1"),
         (IMAGES, {"labels": np.eye(4)}, r"labels: .* got float64 \(4, 4\)\. For one-hot rows"),

@@ -67,7 +67,7 @@ def pointwise_model(**options) -> keras.Model:
     return keras.Model(inputs, L.Dense(3, activation="softmax", name="head")(x))
 
 
-@pytest.mark.parametrize("options", [{}, {"use_bias": False}, {"activation": "relu"}])
+@pytest.mark.parametrize("options", [{}, {"use_bias": False, "activation": "relu"}])
 def test_a_pointwise_convolution_is_a_matrix_product_with_the_same_gradients(options):
     images, labels = np.random.default_rng(0).normal(size=(20, 6, 6, 3)).astype("float32"), np.arange(20) % 3
     trained = []
@@ -101,15 +101,14 @@ def test_a_pointwise_convolution_freezes_and_saves_with_the_suffix(tmp_path):
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")
-@pytest.mark.parametrize("name", ["EfficientNetB0", "ResNet50V2"])
-def test_other_backbones(name, monkeypatch):
-    """Prefix and suffix are the model; LiteRT takes the prefix. (MobileNetV2 is in every chapter.)"""
+def test_another_backbone(monkeypatch):
+    """Prefix and suffix are the model; LiteRT takes the prefix. (`make nightly` tries every family.)"""
     monkeypatch.setattr(_forward, "LITERT_FROM", 1)
     keras.utils.set_random_seed(0)
-    backbone = getattr(keras.applications, name)(weights=None, include_top=False, input_shape=(32, 32, 3))
+    backbone = keras.applications.EfficientNetB0(weights=None, include_top=False, input_shape=(32, 32, 3))
     backbone.trainable = False
     for layer in backbone.layers:
-        if isinstance(layer, L.Dropout):  # EfficientNet's stochastic depth
+        if isinstance(layer, L.Dropout):  # stochastic depth
             layer.rate = 0
     model = keras.Sequential([keras.Input((32, 32, 3)), backbone, L.GlobalAveragePooling2D(), L.Dense(3)])
     images = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3)).astype("float32")
