@@ -64,10 +64,7 @@ class Handler(BaseHTTPRequestHandler):
         if kind in ("missing", "beyond"):
             self.send_error(404 if kind == "missing" else 416)
             return
-        if kind in (
-            "drops",
-            "strays",
-        ):  # the line breaks off after 6,000 bytes; or something else follows
+        if kind in ("drops", "strays"):  # the line breaks off after 6,000 bytes; or something else follows
             start = int((self.headers["Range"] or "bytes=0-")[6:-1])
             self.send_response(206 if start else 200)
             self.send_header("Content-Length", str(len(BODY) - start))
@@ -289,13 +286,6 @@ def test_a_file_longer_than_any_official_one_is_not_read(register, mirror):
         downloads.fetch(NAME)
 
 
-def test_a_link_to_nowhere_in_the_cache_is_replaced(server, register, cache):
-    register(server.url("/good"))
-    cache.mkdir()
-    (cache / NAME).symlink_to("nowhere")
-    assert downloads.fetch(NAME).read_bytes() == BODY
-
-
 @pytest.mark.parametrize("path", ["/good", "/missing"])
 def test_a_bad_file_in_the_cache_is_fetched_again_or_gone(server, register, cache, path):
     register(server.url(path))
@@ -329,16 +319,13 @@ def test_the_data_folder(monkeypatch, tmp_path):
             downloads.find("mnist.npz")
 
 
-def test_from_https_nobody_is_led_to_http():
+def test_from_https_nobody_is_led_to_http(server, register, monkeypatch):
     answer = SimpleNamespace(url="https://host/a", headers={"location": "http://host/a"})
     with pytest.raises(downloads.DownloadError, match="expected to stay with https, got sent on to http://"):
         downloads._stay_safe(answer)
     answer.headers["location"] = "https://other/a"
     downloads._stay_safe(answer)
-
-
-def test_every_answer_is_looked_at(server, register, monkeypatch):
-    seen = []
+    seen = []  # every answer is looked at
     monkeypatch.setattr(downloads, "_stay_safe", lambda answer, **_: seen.append(answer.url))
     register(server.url("/good"))
     downloads.fetch(NAME)
@@ -356,12 +343,16 @@ def test_certificates_that_are_not_there_are_one_error(register, monkeypatch, tm
 
 
 @pytest.mark.filterwarnings("ignore:.* is not used")
-def test_a_folder_in_the_place_of_the_cached_file(server, register, cache):
+def test_a_link_to_nowhere_or_a_folder_in_the_place_of_the_cached_file(server, register, cache):
     register(server.url("/good"))
-    (cache / NAME).mkdir(parents=True)
+    cache.mkdir()
+    (cache / NAME).symlink_to("nowhere")  # this is replaced
+    assert downloads.fetch(NAME).read_bytes() == BODY
+    (cache / NAME).unlink()
+    (cache / NAME).mkdir()
     with pytest.raises(downloads.DownloadError, match=r"can't be kept: .*TLHELPERS_CACHE"):
         downloads.fetch(NAME)
-    assert server.gets == []
+    assert server.gets == ["/good"]
 
 
 def test_a_full_disk_while_downloading(server, register, cache, monkeypatch):
@@ -385,6 +376,9 @@ def listing(body: bytes, content: str = "reduced", name: str = NAME) -> str:
     return f'["{name}"]\nsha256 = "{digest}"\ncontent = "{content}"\nnote = "every tenth byte"\n'
 
 
+ELSEWHERE = listing(OTHER, name="other.bin")
+
+
 @pytest.mark.parametrize(
     ("known", "body", "listed", "words"),
     [
@@ -396,12 +390,7 @@ def listing(body: bytes, content: str = "reduced", name: str = NAME) -> str:
         ({"content": None}, OTHER, listing(OTHER), "not the official file: every tenth byte"),
         ({}, BOXED, listing(BOXED, "same"), "not the official file: every tenth byte"),
         ({}, OTHER, listing(OTHER, "official"), "the official file, says the mirror: every tenth byte"),
-        (
-            {},
-            BODY,
-            listing(OTHER, name="other.bin"),
-            "the official content; the official file's digest is unknown",
-        ),
+        ({}, BODY, ELSEWHERE, "the official content; the official file's digest is unknown"),
         ({"sha256": "0" * 64}, BOXED, "", "same content as the official file in another container"),
         ({"content": None}, OTHER, "", str(OTHER)),
     ],
