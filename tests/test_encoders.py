@@ -60,21 +60,6 @@ def test_padding_changes_nothing(tiny):
     np.testing.assert_allclose(beside[1:], alone, atol=1e-6)
 
 
-def test_the_last_block_trains_through_the_cache_and_the_rest_stays():
-    encoder = encoders.load_encoder("tiny")
-    head = keras.layers.Dense(1, activation="sigmoid")(encoder.model.output)
-    model = keras.Model(encoder.model.input, head)
-    tl.freeze(model, train_from=encoder.blocks[1])
-    prefix, suffix = tl.split(model, at=encoder.blocks[0])
-    token_ids = encoder.tokenize([SHORT, LONG] * 4, length=24)
-    states = tl.precompute(prefix, token_ids)
-    before = np.asarray(encoder.model(token_ids, training=False))
-    suffix.compile("adam", "binary_crossentropy")
-    with tl.unchanged(model):
-        suffix.fit(states, np.array([1, 0] * 4), verbose=0)
-    assert np.abs(encoder.model(token_ids, training=False) - before).max() > 1e-4
-
-
 def test_two_loads_share_what_was_computed_once(tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("TLHELPERS_CACHE", str(tmp_path))
     for encoder in (tiny, encoders.load_encoder("tiny")):

@@ -62,12 +62,10 @@ def test_interval_and_calibration_against_plain_formulas(many: Any) -> None:
 
 
 def test_bins_include_their_upper_edge_and_may_be_empty() -> None:
-    result = evaluation.evaluate([0, 1], [[0.5, 0.5], [0.0, 1.0]], ["a", "b"], bins=4)
-    assert result.reliability["count"].tolist() == [0, 1, 0, 1]
-    assert result.reliability["confidence"].dropna().tolist() == [0.5, 1.0]
-    assert result.calibration_error == pytest.approx(0.25)
-    with pytest.raises(ValueError, match="bins: expected 1 to 10000, got 0"):
-        evaluation.evaluate(LABELS, CHANCES, NAMES, bins=0)
+    result = evaluation.evaluate([0, 1], [[0.6, 0.4], [0.0, 1.0]], ["a", "b"])
+    assert result.reliability["count"].tolist() == [0] * 8 + [1] + [0] * 5 + [1]
+    assert result.reliability["confidence"].dropna().tolist() == [0.6, 1.0]
+    assert result.calibration_error == pytest.approx(0.2)
 
 
 def test_a_class_without_images_keeps_its_place_and_certain_and_wrong_costs_a_finite_loss() -> None:
@@ -94,6 +92,7 @@ def test_rows_that_miss_one_by_a_thousandth_are_scaled_to_one(many: Any) -> None
         (LABELS, CHANCES.round().astype(int), NAMES, "probabilities: expected floating-point .* got int64"),
         (np.eye(3)[LABELS], CHANCES, NAMES, "labels: .*one-hot"),
         (LABELS.astype(float), CHANCES, NAMES, "got float64"),
+        (np.ma.masked_equal(LABELS, 1), CHANCES, NAMES, r"labels: .* got int64 \(4,\) with masked values"),
         (LABELS + 1, CHANCES, NAMES, "labels: expected 0 to 2, got 1 to 3"),
         (LABELS - 1, CHANCES, NAMES, "got -1 to 1"),
         (LABELS, CHANCES * [np.nan, 1, 1], NAMES, "a sum of nan in row 0.*diverged"),
@@ -125,10 +124,9 @@ def test_mistakes_most_confident_first_and_equal_ones_in_the_order_of_the_images
 
 def test_history_of_two_phases() -> None:
     fitted = SimpleNamespace(history=HISTORY)
-    first = evaluation.history_table(fitted, phase="frozen", seconds=[3.0, 2.0])
+    first = evaluation.history_table(fitted, phase="frozen")
     second = evaluation.history_table(fitted, phase="fine-tuned", first_epoch=3)
-    assert first.columns.tolist() == ["epoch", "phase", *HISTORY, "seconds"]
-    assert "seconds" not in second
+    assert first.columns.tolist() == ["epoch", "phase", *HISTORY]
     table = pd.concat([first, second], ignore_index=True)
     assert table["epoch"].tolist() == [1, 2, 3, 4]
     assert table["val_loss"].tolist() == [1.3, 1.0] * 2
@@ -141,10 +139,10 @@ def test_history_refuses_what_fit_did_not_return() -> None:
     for recorded, message in (
         (lacking, "val_accuracy: expected a number for each of 1 epochs, got .*validation_data"),
         (empty, r"accuracy: expected .* of one or more epochs, got float64 \(0,\). Compile"),
-        (HISTORY, r"seconds: expected a number for each of 2 epochs, got float64 \(1,\)"),
+        (HISTORY | {"loss": [1.0]}, r"loss: expected a number for each of 2 epochs, got float64 \(1,\)"),
     ):
         with pytest.raises(ValueError, match=message):
-            evaluation.history_table(SimpleNamespace(history=recorded), phase="frozen", seconds=[1.0])
+            evaluation.history_table(SimpleNamespace(history=recorded), phase="frozen")
 
 
 def clusters(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:

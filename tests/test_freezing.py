@@ -19,11 +19,10 @@ def model() -> keras.Model:
     return keras.Sequential([keras.Input((4,)), *outer])
 
 
-def fit(model: keras.Model, *, compile_first: bool = True) -> None:
+def fit(model: keras.Model) -> None:
     """One epoch on inputs whose mean is far from zero, so that statistics have somewhere to go."""
     inputs = np.random.default_rng(0).normal(3, 2, (32, 4)).astype("float32")
-    if compile_first:
-        model.compile("sgd", "mse")
+    model.compile("sgd", "mse")
     model.fit(inputs, np.zeros((32, 2)), batch_size=8, verbose=0)
 
 
@@ -77,25 +76,6 @@ def test_training_false_in_the_call_protects_batch_norm_by_keras_own_rule_and_tr
     model = called_with_training_false()
     tl.freeze(model, train_from=0)
     assert not in_training(model)
-
-
-def test_a_part_follows_the_same_rule_as_the_whole():
-    whole = in_training(called_with_training_false())
-    model = called_with_training_false()
-    _, suffix = tl.split(model, at=tl.cut_points(model)[0])
-    assert in_training(suffix) == whole
-
-
-def test_a_change_of_trainable_needs_compile(model):
-    tl.freeze(model, train_from="last")
-    fit(model)
-    tl.freeze(model, train_from=0)
-    kernel = model.get_layer("first").kernel
-    before = copies([kernel])
-    fit(model, compile_first=False)
-    assert np.array_equal(before, copies([kernel]))
-    fit(model)
-    assert not np.array_equal(before, copies([kernel]))
 
 
 def test_unchanged_names_what_moved(model):

@@ -245,7 +245,6 @@ NAMES = Kind(
 SOME_NAMES = Kind(lambda good: anything | st.text() | st.sampled_from([[], set(good)]))
 CUTS = Kind(lambda good: anything | st.text() | st.lists(st.text(), min_size=1))
 STYLES = Kind(lambda good: anything.filter(lambda each: not isinstance(each, dict)) | st.just({"a": 7}))
-ROW = Kind(lambda good: anything | st.sampled_from([[], [*good, 1.0], "ab", ["a"] * len(good)]))
 
 
 def whole(least: int | None, most: int | None = None) -> Kind:
@@ -370,8 +369,7 @@ class Call:
 CALLS = {
     "evaluate": Call(
         evaluation.evaluate,
-        {"labels": (labels(3), TRUE), "probabilities": (SCORES, SOFT), "class_names": (NAMES, NAMED)}
-        | {"bins": (whole(1, 10**6), 15)},
+        {"labels": (labels(3), TRUE), "probabilities": (SCORES, SOFT), "class_names": (NAMES, NAMED)},
     ),
     "confident_mistakes": Call(
         evaluation.confident_mistakes,
@@ -380,8 +378,7 @@ CALLS = {
     ),
     "history_table": Call(
         evaluation.history_table,
-        {"history": (Kind(lambda good: anything), HISTORY), "seconds": (ROW, [1.0, 2.0])}
-        | {"phase": (Kind(lambda good: anything), "frozen"), "first_epoch": (whole(0), 1)},
+        {"history": (OTHER, HISTORY), "phase": (OTHER, "frozen"), "first_epoch": (whole(0), 1)},
     ),
     "bootstrap_interval": Call(
         lambda one, two, draws, seed: evaluation.bootstrap_interval(
@@ -500,7 +497,6 @@ CALLS = {
 OPTIONAL = {
     ("evaluate", "class_names"),
     ("confident_mistakes", "class_names"),
-    ("history_table", "seconds"),
     ("grad_cam", "classes"),
     ("check_images", "labels"),
     ("check_images", "n_classes"),

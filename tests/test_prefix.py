@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import tlhelpers as tl
-from tests.networks import residual, some_images
+from tests.networks import residual
 from tlhelpers import _forward
 
 L = keras.layers
@@ -15,14 +15,6 @@ pytestmark = pytest.mark.usefixtures("own_cache")
 def test_cut_points_leave_out_the_inside_of_a_residual_block():
     # And after the last layer nothing would be left.
     assert tl.cut_points(residual()) == ["a", "c", "d", "pool"]
-
-
-@pytest.mark.parametrize("at", ["a", "c", "d", "pool"])
-def test_prefix_then_suffix_is_the_model(at):
-    model, images = residual(), some_images()
-    prefix, suffix = tl.split(model, at=at)
-    in_two = suffix(prefix(images, training=False), training=False)
-    np.testing.assert_allclose(in_two, model(images, training=False), atol=1e-6)
 
 
 def test_cut_points_of_a_sequential_model_of_a_layer_used_twice_and_of_a_late_input():

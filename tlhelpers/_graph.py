@@ -196,6 +196,11 @@ def formed(like: Any, tensors: list[Any]) -> Any:
     return keras.tree.pack_sequence_as(like, tensors)
 
 
+def fits(want: tuple[int | None, ...], got: tuple[int, ...]) -> bool:
+    """Whether a shape is as announced; where None was, any size is."""
+    return len(want) == len(got) and all(size in (None, found) for size, found in zip(want, got, strict=True))
+
+
 def cuts(graph: Any) -> dict[str, Any]:
     """Each layer after which a single tensor carries all that the rest needs, with that tensor."""
     order = nodes(graph)

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from ._graph import formed
+from ._graph import fits, formed
 
 Item = tuple[Any, ...]
 """A batch: what the network takes, and what comes with it (labels, maybe weights), arrays or structures."""
@@ -113,12 +113,9 @@ def _checked(given: Any, tensor: Any, name: str) -> npt.NDArray[Any]:
         raise ValueError(
             f"{expected}, got {type(given).__name__} of {array.dtype}. Give one numeric type, and no mask."
         )
-    pairs = list(zip(want, array.shape[1:], strict=False))
-    if array.ndim == len(want) and all(
-        size in (None, got) for size, got in zip(want, array.shape, strict=True)
-    ):
+    if fits(want, array.shape):
         advice = "That is one example: give batches, as with dataset.batch(64) or image[None]."
-    if array.ndim != len(want) + 1 or not len(array) or any(size not in (None, got) for size, got in pairs):
+    if not array.shape or not len(array) or not fits(want, array.shape[1:]):
         raise ValueError(f"{expected}, got {array.shape}. {advice}")
     return array
 
@@ -192,7 +189,8 @@ def _folder(folder: Path, graph: Any, batch_size: int) -> Source:
         raise ValueError(
             f"source: expected a folder of images, got {str(folder)!r}, which is none. {_FOLDERS}"
         )
-    seen = [each for each in folder.rglob("*") if not _hidden(each.relative_to(folder))]
+    within = {each: each.relative_to(folder).parts for each in folder.rglob("*")}
+    seen = [each for each, parts in within.items() if not any(part.startswith(".") for part in parts)]
     classes = any(each.is_dir() for each in seen)
     try:
         images = keras.utils.image_dataset_from_directory(
@@ -232,10 +230,6 @@ def _folder(folder: Path, graph: Any, batch_size: int) -> Source:
             at += batch_size
 
     return Source(len(paths), items())
-
-
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
 
 
 def _readable(path: str) -> bool:

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from ._graph import draws, formed, functional, walk
+from ._graph import draws, fits, formed, functional, walk
 
 Array = npt.NDArray[Any]
 
@@ -61,14 +61,7 @@ def by_rows(graph: Any, places: dict[str, Any]) -> dict[str, Any]:
         x, outputs = _examples(taps)
     rows = len(_arrays(x)[0])
     pairs = zip(places.items(), _arrays(outputs), strict=True)
-
-    def fits(tensor: Any, output: Array) -> bool:
-        said = (rows, *tensor.shape[1:])
-        return len(said) == output.ndim and all(
-            size in (None, got) for size, got in zip(said, output.shape, strict=True)
-        )
-
-    return {name: tensor for (name, tensor), output in pairs if fits(tensor, output)}
+    return {name: tensor for (name, tensor), found in pairs if fits((rows, *tensor.shape[1:]), found.shape)}
 
 
 def check_cut(model: keras.Model, prefix: keras.Model, suffix: keras.Model, at: str) -> None:

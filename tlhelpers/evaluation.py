@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,8 +28,6 @@ __all__ = [
     "probe",
 ]
 
-_HISTORY_COLUMNS = ("accuracy", "loss", "val_accuracy", "val_loss")
-
 
 @dataclass(frozen=True, eq=False)  # eq: comparing tables gives a table, not a yes or no
 class Evaluation:
@@ -52,8 +49,8 @@ class Evaluation:
         A row for each class; columns precision, recall, f1 (0 to 1; NaN where undefined, as is the precision
         of a class that was never predicted) and support (images of that class).
     reliability : pandas.DataFrame
-        A row for each bin of confidence; columns low, high (its edges), confidence (mean), accuracy, count.
-        An empty bin has count 0 and NaN.
+        A row for each of 15 bins of confidence, equally wide; columns low, high (its edges), confidence
+        (mean), accuracy, count. An empty bin has count 0 and NaN.
     calibration_error : float
         Expected calibration error, 0 to 1.
     """
@@ -68,9 +65,7 @@ class Evaluation:
     calibration_error: float
 
 
-def evaluate(
-    labels: npt.ArrayLike, probabilities: npt.ArrayLike, class_names: Sequence[str], *, bins: int = 15
-) -> Evaluation:
+def evaluate(labels: npt.ArrayLike, probabilities: npt.ArrayLike, class_names: Sequence[str]) -> Evaluation:
     """Measure predicted probabilities against the true classes.
 
     Parameters
@@ -81,8 +76,6 @@ def evaluate(
         Predicted probabilities: each row sums to 1 (within 0.001; rows are then scaled to exactly 1).
     class_names : sequence of str, length k
         One name for each class, in the order of the columns.
-    bins : int, optional
-        Number of bins of equal width for the calibration, 10,000 at most.
 
     Returns
     -------
@@ -109,7 +102,6 @@ def evaluate(
     0.67 (0.21 to 0.94)
     """
     true, chances, names = _checked(labels, probabilities, class_names)
-    bins = _inputs.whole("bins", bins, 1, 10_000, "Leave it out to get 15.")
     n, k = chances.shape
     numbers = np.arange(k)
     predicted, confidence = chances.argmax(axis=1), chances.max(axis=1)
@@ -118,7 +110,7 @@ def evaluate(
     confusion = pd.DataFrame(confusion_matrix(true, predicted, labels=numbers), names, names)
     scores = precision_recall_fscore_support(true, predicted, labels=numbers, zero_division=np.nan)
     per_class = dict(zip(("precision", "recall", "f1", "support"), scores, strict=True))
-    reliability = _reliability(confidence, right, bins)
+    reliability = _reliability(confidence, right)
     gaps = (reliability["accuracy"] - reliability["confidence"]).abs()
     return Evaluation(
         n=n,
@@ -178,9 +170,7 @@ def confident_mistakes(
     return pd.DataFrame({"index": chosen, **shown, "confidence": confidence[chosen]})
 
 
-def history_table(
-    history: Any, *, phase: str, first_epoch: int = 1, seconds: Sequence[float] | None = None
-) -> pd.DataFrame:
+def history_table(history: Any, *, phase: str, first_epoch: int = 1) -> pd.DataFrame:
     """Turn what ``fit`` returned into a table with a row for each epoch.
 
     Parameters
@@ -191,19 +181,17 @@ def history_table(
         Name of this stretch of training, for example ``"frozen"``.
     first_epoch : int, optional
         Number of the first epoch: one more than the epochs of the phases before this one.
-    seconds : sequence of float, optional
-        Seconds that each epoch took.
 
     Returns
     -------
     pandas.DataFrame
-        Columns epoch, phase, accuracy, loss, val_accuracy, val_loss, and seconds where given. Accuracies are
-        shares from 0 to 1, losses are in nats. Join phases with `pandas.concat`.
+        Columns epoch, phase, accuracy, loss, val_accuracy, val_loss. Accuracies are shares from 0 to 1, and
+        losses are in nats. Join phases with `pandas.concat`.
 
     Raises
     ------
     TypeError, ValueError
-        If `history` has no such dictionary; a metric is missing, no epoch was run, or the seconds don't fit.
+        If `history` has no such dictionary; a metric is missing, or no epoch was run.
 
     Notes
     -----
@@ -227,17 +215,14 @@ def history_table(
     if not isinstance(phase, str):
         raise TypeError(f"phase: expected a text, got {type(phase).__name__}. Give the phase a name.")
     first = _inputs.whole("first_epoch", first_epoch, 0)
-    columns = {name: recorded.get(name, ()) for name in _HISTORY_COLUMNS}
-    columns |= {} if seconds is None else {"seconds": seconds}
+    columns: dict[str, npt.NDArray[Any]] = {}
     epochs = None
-    for name, values in columns.items():
+    for name in ("accuracy", "loss", "val_accuracy", "val_loss"):
         expected = f"a number for each of {epochs or 'one or more'} epochs"
-        advice = "Compile with metrics=['accuracy'] and fit with validation_data; give a time for each epoch."
-        least = 0 if name == "seconds" else -math.inf  # a loss may be NaN, where training diverged
-        columns[name] = _inputs.array(name, values, expected, advice, ndim=(1,), n=epochs, low=least).astype(
-            float
-        )
-        epochs = len(columns[name])
+        advice = "Compile with metrics=['accuracy'] and fit with validation_data."
+        # Without limits: a loss is NaN where training diverged.
+        given = _inputs.array(name, recorded.get(name, ()), expected, advice, ndim=(1,), n=epochs)
+        columns[name], epochs = given.astype(float), len(given)
     return pd.DataFrame({"epoch": np.arange(first, first + len(columns["loss"])), "phase": phase} | columns)
 
 
@@ -426,10 +411,9 @@ def _checked(
     return true, chances / sums[:, np.newaxis], names
 
 
-def _reliability(
-    confidence: npt.NDArray[np.float64], right: npt.NDArray[np.bool_], bins: int
-) -> pd.DataFrame:
+def _reliability(confidence: npt.NDArray[np.float64], right: npt.NDArray[np.bool_]) -> pd.DataFrame:
     """Tabulate mean confidence, accuracy and count in bins of equal width that include their upper edge."""
+    bins = 15
     edges = np.linspace(0, 1, bins + 1)
     which = np.digitize(confidence, edges[1:-1], right=True)
     count = np.bincount(which, minlength=bins)

@@ -200,7 +200,6 @@ def heat_maps(
     maps: npt.ArrayLike,
     *,
     captions: Sequence[str] | None = None,
-    wrong: npt.ArrayLike | None = None,
     columns: int = 4,
     ax: Axes | None = None,
 ) -> Axes:
@@ -208,7 +207,7 @@ def heat_maps(
 
     Parameters
     ----------
-    images, captions, wrong, columns
+    images, captions, columns
         As in `tlhelpers.plots.images`.
     maps : array_like of float, shape (n, h, w)
         From 0 to 1, as `tlhelpers.explain.grad_cam` returns them.
@@ -232,7 +231,7 @@ def heat_maps(
     beside = ndimage.generate_binary_structure(2, 1)[np.newaxis]
     lit[inside & ndimage.binary_dilation(~inside, beside)] = 1.0
     lit[~inside & ndimage.binary_dilation(inside, beside)] = 0.0
-    return _show(lit, captions=captions, wrong=wrong, columns=columns, ax=ax)
+    return _show(lit, captions=captions, columns=columns, ax=ax)
 
 
 @_drawing('chapter "Prepare the data"')
@@ -415,7 +414,6 @@ def lines(
     y: str,
     hue: str,
     units: str | None = None,
-    sort: bool = True,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw one column against another, a line for each group, with seaborn's `lineplot`.
@@ -432,8 +430,6 @@ def lines(
         Column that names the group; each has a colour, marker and dash of its own, see `set_styles`.
     units : str, optional
         Column that tells repeated runs (seeds) apart: each is then a line of its own, and no means are taken.
-    sort : bool, optional
-        Join points from left to right. Without it: in the order of the table, and no means are taken.
 
     Examples
     --------
@@ -451,8 +447,8 @@ def lines(
     sns.lineplot(
         table, x=x, y=y, hue=hue, hue_order=groups, palette=colors,
         style=hue, style_order=groups, markers=markers, dashes=dashes,
-        units=units, sort=sort and pd.api.types.is_numeric_dtype(table[x]), ax=ax,
-        **(summary if sort and units is None else {"estimator": None}),
+        units=units, sort=pd.api.types.is_numeric_dtype(table[x]), ax=ax,
+        **(summary if units is None else {"estimator": None}),
     )  # fmt: skip
     _finish(ax, x, y, legend=True)
     return ax
