@@ -261,6 +261,7 @@ def test_a_random_layer_is_refused(layer):
         (np.ones((0, 8, 8, 2)), {}, r"numbers, \(n, 8, 8, 2\) with n of at least 1, got \(0, 8, 8, 2\)"),
         (np.ones((3, 8, 9, 2)), {}, r"got \(3, 8, 9, 2\)"),
         (np.ones((8, 8, 2)), {}, r"got \(8, 8, 2\)"),
+        (np.ones((3, 8, 8)), {}, r"got \(3, 8, 8\)"),
         (some_images().astype(str), {}, "images: expected an array of numbers, .* got ndarray of <U32"),
         ([["a"]], {}, r"expected an array of numbers, \(n, 8, 8, 2\).*got list of <U1"),
         ([np.zeros(4), np.zeros(3)], {}, "got list of no one shape"),
@@ -516,6 +517,7 @@ def test_a_folder_of_photos(tmp_path):
     features, labels = tl.precompute(of_photos(), tmp_path / "photos", batch_size=5)
     np.testing.assert_allclose(features, images.reshape(12, -1) / 255, atol=1e-6)
     assert labels.tolist() == [0] * 4 + [1] * 8
+    (tmp_path / "photos" / "ants" / ".hidden").mkdir()  # makes no classes of it
     features = tl.precompute(of_photos(), str(tmp_path / "photos" / "ants"))
     np.testing.assert_allclose(features, images[:4].reshape(4, -1) / 255, atol=1e-6)
     damaged = tmp_path / "photos" / "bees" / "00007.png"
@@ -523,7 +525,6 @@ def test_a_folder_of_photos(tmp_path):
     with pytest.raises(ValueError, match=r"images that TensorFlow can read.* at [^,]*00007.png\. Mend"):
         tl.precompute(of_photos(), tmp_path / "photos")
     damaged.rename(damaged.with_suffix(".webp"))
-    (tmp_path / "photos" / ".hidden").mkdir()
     with pytest.warns(UserWarning, match=r"got 1 other files, which are left out, '.*00007.webp' first"):
         assert len(tl.precompute(of_photos(), tmp_path / "photos")[1]) == 11
     (tmp_path / "empty").mkdir()

@@ -447,8 +447,7 @@ def lines(
     sns.lineplot(
         table, x=x, y=y, hue=hue, hue_order=groups, palette=colors,
         style=hue, style_order=groups, markers=markers, dashes=dashes,
-        units=units, sort=pd.api.types.is_numeric_dtype(table[x]), ax=ax,
-        **(summary if units is None else {"estimator": None}),
+        units=units, ax=ax, **(summary if units is None else {"estimator": None}),
     )  # fmt: skip
     _finish(ax, x, y, legend=True)
     return ax
