@@ -63,6 +63,22 @@ def in_training(model: keras.Model) -> bool:
     return not np.array_equal(before[0], averages(model)[0])
 
 
+@pytest.mark.parametrize(("first", "own"), [("norm", True), ("inside", True), ("last", False), (None, False)])
+def test_a_nested_models_own_weights_train_where_all_of_it_does(first, own):
+    class Scaled(keras.Model):
+        def __init__(self):
+            super().__init__(name="scaled")
+            self.inside, self.scale = L.Dense(4, name="inside"), self.add_weight(shape=(4,), name="scale")
+
+        def call(self, x):
+            return self.inside(x) * self.scale
+
+    scaled = Scaled()
+    body = [L.BatchNormalization(name="norm"), scaled, L.Dense(2, name="last")]
+    tl.freeze(keras.Sequential([keras.Input((4,)), *body]), train_from=first)
+    assert scaled.scale.trainable == own
+
+
 def called_with_training_false() -> keras.Model:
     inner = keras.Sequential([keras.Input((4,)), L.Dense(4), L.BatchNormalization(name="norm"), L.Dense(4)])
     inputs = keras.Input((4,))

@@ -142,7 +142,8 @@ def freeze(
         # What holds the model's layers stays open, or it would hide their own settings.
         if each.trainable is not (wanted := trains.get(id(each), True)):
             each.trainable = wanted
-        trained = trains.get(id(each), first == 0)
+        held = leaves(each) if isinstance(each, keras.Model) else []
+        trained = trains.get(id(each), layers.index(held[0] if held else layers[0]) >= first)
         # Keras passes a flag on to weights only where it changes the layer's.
         for weight in weights:
             weight.trainable = trained and id(weight) not in alone
