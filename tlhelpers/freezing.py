@@ -142,11 +142,13 @@ def freeze(
         # What holds the model's layers stays open, or it would hide their own settings.
         if each.trainable is not (wanted := trains.get(id(each), True)):
             each.trainable = wanted
-        held = leaves(each) if isinstance(each, keras.Model) else []
-        trained = trains.get(id(each), layers.index(held[0] if held else layers[0]) >= first)
+        if (trained := trains.get(id(each))) is None:
+            held = leaves(each) if isinstance(each, keras.Model) else []
+            trained = layers.index(held[0] if held else layers[0]) >= first
         # Keras passes a flag on to weights only where it changes the layer's.
         for weight in weights:
-            weight.trainable = trained and id(weight) not in alone
+            if weight.trainable is not (moves := trained and id(weight) not in alone):
+                weight.trainable = moves
 
 
 def _frozen_alone(layer: keras.Layer, weights: list[keras.Variable]) -> list[keras.Variable]:
