@@ -38,8 +38,10 @@ def data():
 
 @pytest.fixture
 def short(monkeypatch):
-    """Let networks try one rate each."""
+    """Let networks try one rate each, and boosting one setting."""
     monkeypatch.setattr(credit, "RATES", dict.fromkeys(credit.RATES, (0.003,)))
+    for name, value in {"LEAVES": 4, "LEAF_ROWS": 5, "TREES": 30}.items():
+        monkeypatch.setattr(credit, name, (value,))
     credit._pretrained.cache_clear()
     yield
     credit._pretrained.cache_clear()

@@ -65,7 +65,7 @@ def test_training_starts_from_the_frozen_cell():
 @pytest.mark.parametrize("readout", freezing_map.READOUTS)
 def test_a_frozen_cell_is_scikit_learns_ridge(readout):
     found = freezing_map.cell(DIGITS, "block 9", "frozen")((readout, 0.01, 0.0), 3)
-    _, validation, test = freezing_map._parts("digits")
+    _, validation, test = freezing_map.parts("digits")
     few = freezing_map._draw(DIGITS, 3)
     assert len(few) == 100
     see = feature_extractor(

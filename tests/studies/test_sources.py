@@ -20,7 +20,7 @@ def small(monkeypatch):
     """The digits of the pocket edition in place of MNIST's; nothing is remembered."""
     monkeypatch.setitem(sources.TARGETS, "digits", "digits")
     monkeypatch.setitem(sources.TRAINED, "unlabelled digits", "digits")
-    for name in ("_parts", "_reader", "_trained"):
+    for name in ("_reader", "_trained"):
         fresh = functools.lru_cache(getattr(sources, name).__wrapped__)
         monkeypatch.setattr(sources, name, fresh)
 
@@ -52,14 +52,14 @@ def test_what_trains_with_labels_is_shown_them(monkeypatch):
 
 
 def test_a_row_is_chosen_on_validation_and_has_the_tables_columns(monkeypatch):
-    train, validation, test = sources._parts("digits")
+    train, validation, test = sources.parts("digits")
     first = sources._measured("glyphs", "digits", 1)
     assert first["test_accuracy"] > 0.85
     right = intervals.right_answers(first["right"])
     assert right.mean() == pytest.approx(first["test_accuracy"])
     assert len(right) == len(test)
     others = dataclasses.replace(test, labels=np.roll(test.labels, 1))
-    monkeypatch.setattr(sources, "_parts", lambda target: (train, validation, others))
+    monkeypatch.setattr(sources, "parts", lambda data: (train, validation, others))
     second = sources._measured("glyphs", "digits", 1)
     chosen = ["readout", "penalty", "validation_accuracy"]
     assert [first[name] for name in chosen] == [second[name] for name in chosen]

@@ -20,11 +20,10 @@ import pandas as pd
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, QuantileTransformer, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, QuantileTransformer
 
 from tlhelpers import _inputs, downloads, page
 from tlhelpers._errors import unknown_name
@@ -35,7 +34,7 @@ from tlhelpers.freezing import freeze
 from tlhelpers.page import Edition
 from tlhelpers.prefix import split
 
-from .skeleton import application, best, fit_few, forget, in_proportion, search
+from .skeleton import application, best, fit_few, forget, in_proportion, search, search_logistic
 
 __all__ = [
     "ALONE",
@@ -465,9 +464,10 @@ def _frozen(pretrained: keras.Model, x: Array, y: Array, held: Held) -> tuple[Sc
 
 
 def _logistic(x: Array, y: Array, held: Held) -> tuple[Score, str]:
-    classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
-    grid = {"logisticregression__C": INVERSE_PENALTIES}
-    return _searched(classifier, grid, x, y, held, "C {logisticregression__C:g}")
+    parts = {"columns": x}, y, {"columns": held[0]}, held[1]
+    how: dict[str, Any] = {"steps": 500, "scaled": True, "scoring": "roc_auc"}
+    found, choice = search_logistic(INVERSE_PENALTIES, *parts, **how)
+    return lambda rows: found.classifier.predict_proba(rows)[:, 1], choice
 
 
 def _boosted(x: Array, y: Array, held: Held, *, rows: tuple[int, ...]) -> tuple[Score, str]:
@@ -477,14 +477,9 @@ def _boosted(x: Array, y: Array, held: Held, *, rows: tuple[int, ...]) -> tuple[
         for leaves in LEAVES
         for least in rows
     ]
+    parts = {"columns": x}, y, {"columns": held[0]}, held[1]
+    found = search(lambda _: classifier, lambda _: grid, *parts, scoring="roc_auc")
     words = "{max_leaf_nodes} leaves of {min_samples_leaf} rows or more, {max_iter} trees"
-    return _searched(classifier, grid, x, y, held, words)
-
-
-def _searched(classifier: Any, grid: Any, x: Array, y: Array, held: Held, words: str) -> tuple[Score, str]:
-    """What has the highest area under the ROC curve on validation."""
-    data = {"columns": x}, y, {"columns": held[0]}, held[1]
-    found = search(lambda _: classifier, lambda _: grid, *data, scoring="roc_auc")
     return lambda rows: found.classifier.predict_proba(rows)[:, 1], words.format(**found.settings)
 
 

@@ -8,9 +8,9 @@ made from everything that went in. A chapter that has just run its lines hands t
 import dataclasses
 import functools
 import importlib
-import json
-import shutil
+import io
 import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -27,7 +27,7 @@ from tqdm.keras import TqdmCallback
 
 from tlhelpers import cache, datasets
 from tlhelpers._graph import signature
-from tlhelpers.backbones import load_backbone, preparation
+from tlhelpers.backbones import feature_extractor, load_backbone, preparation
 from tlhelpers.evaluation import history_table
 from tlhelpers.features import precompute
 from tlhelpers.freezing import freeze, leaves
@@ -94,15 +94,18 @@ def article_model(edition: editions.Edition, *, seed: int = 0) -> keras.Model:
 
 def compile_as_article(model: keras.Model) -> None:
     """Compile as the article does: Adam with Keras' defaults, categorical cross-entropy, accuracy."""
-    _compile(model, keras.optimizers.Adam())
+    compile_with(keras.optimizers.Adam(), model)
 
 
-def _compile(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
+def compile_with(
+    optimizer: keras.optimizers.Optimizer, model: keras.Model, *, steps: int = STEPS_PER_EXECUTION
+) -> None:
+    """Compile a classifier with its loss and its accuracy, `steps` of training in one call."""
     model.compile(
         optimizer=optimizer,
         loss="sparse_categorical_crossentropy",
         metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],
-        steps_per_execution=STEPS_PER_EXECUTION,
+        steps_per_execution=steps,
     )
     # TensorFlow traces a training step twice if variables are made inside it: the optimiser's, or a metric's
     # that was given by name. To have them made before changes no number.
@@ -144,9 +147,7 @@ def our_model(
     whole = load_backbone(edition.backbone, weights=weights, seed=seed)
     backbone = keras.Model(whole.inputs, whole.get_layer(OURS_END).output, name="backbone")
     freeze(backbone, train_from="block_3_expand", batch_norm="train")
-    for layer in backbone.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = 0.95
+    follow_quickly(backbone, 0.95)
     inputs = keras.Input(image_shape, name="digits")
     x = backbone(preparation(edition.backbone, image_shape, pixel_range=ARTICLE_RANGE)(inputs))
     x = keras.layers.Flatten(name="flatten")(x)
@@ -154,6 +155,13 @@ def our_model(
     initial = keras.initializers.GlorotUniform(seed=seed)
     outputs = keras.layers.Dense(10, activation="softmax", kernel_initializer=initial, name="head")(x)
     return keras.Model(inputs, outputs, name="classifier")
+
+
+def follow_quickly(backbone: keras.Model, momentum: float) -> None:
+    """Set BatchNorm's momentum: with Keras' 0.999 its averages lag behind where steps are few."""
+    for layer in backbone.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = momentum
 
 
 def augmented(
@@ -209,7 +217,7 @@ def compile_as_ours(model: keras.Model, *, steps: int) -> None:
     """
     if steps < 10:
         raise ValueError(f"steps: expected 10 or more, got {steps}. Give the steps of all epochs together.")
-    _compile(model, keras.optimizers.Adam(up_and_down(0.002, steps)))
+    compile_with(keras.optimizers.Adam(up_and_down(0.002, steps)), model)
 
 
 def up_and_down(peak: float, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
@@ -263,7 +271,7 @@ class _Head:
         """What it trains on."""
         return train.images, train.labels
 
-    def compile(self, suffix: keras.Model, steps: int) -> None:
+    def compile(self, steps: int, suffix: keras.Model) -> None:
         compile_as_article(suffix)
 
 
@@ -307,7 +315,7 @@ class _Ours(_Head):
     def digits(self, train: datasets.Split) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         return augmented(train.images[: self.limit], train.labels[: self.limit], seed=self.seed)
 
-    def compile(self, suffix: keras.Model, steps: int) -> None:
+    def compile(self, steps: int, suffix: keras.Model) -> None:
         compile_as_ours(suffix, steps=steps)
 
 
@@ -317,29 +325,91 @@ def our_passes(edition: editions.Edition) -> int:
 
 
 def _run(plan: _Head) -> Trained:
-    folder = _folder(plan)
-    if _is_whole(folder):
-        return _load(plan, folder)
-    with cache.lock(folder.name):
-        if not _is_whole(folder):
-            model, at = plan.start()
-            data = datasets.load_dataset(plan.edition.dataset)
-            prefix, suffix = split(model, at=at)
-            images, labels = plan.digits(data.train)
-            train, validation = (precompute(prefix, each) for each in (images, data.validation.images))
-            plan.compile(suffix, steps=plan.epochs * -(-len(images) // plan.batch_size))
-            keras.utils.set_random_seed(plan.seed)
-            history = suffix.fit(
-                train,
-                labels,
-                validation_data=(validation, data.validation.labels),
-                batch_size=plan.batch_size,
-                epochs=plan.epochs,
-                verbose=0,
-                callbacks=[TqdmCallback(verbose=0, desc=plan.name, leave=False)],
-            )
-            _store(folder, model, history_table(history, phase=plan.phase, first_epoch=plan.first_epoch))
-    return _load(plan, folder)
+    path = _path(plan)
+    if (kept := _read(path)) is None:
+        with cache.lock(path.stem):
+            if (kept := _read(path)) is None:
+                model, at = plan.start()
+                data = datasets.load_dataset(plan.edition.dataset)
+                images, labels = plan.digits(data.train)
+                steps = plan.epochs * -(-len(images) // plan.batch_size)
+                history = train_from(
+                    model,
+                    at,
+                    images,
+                    labels,
+                    compiling=functools.partial(plan.compile, steps),
+                    batch_size=plan.batch_size,
+                    epochs=plan.epochs,
+                    seed=plan.seed,
+                    validation=data.validation,
+                    callbacks=[TqdmCallback(verbose=0, desc=plan.name, leave=False)],
+                )
+                _store(path, model, history_table(history, phase=plan.phase, first_epoch=plan.first_epoch))
+                kept = _read(path)
+    assert kept, path
+    model, (weights, history) = plan.blank(), kept
+    model.set_weights(weights)
+    return Trained(model, history)
+
+
+def train_from(
+    model: keras.Model,
+    at: str,
+    images: npt.NDArray[Any],
+    labels: npt.NDArray[np.int64],
+    *,
+    compiling: Callable[[keras.Model], None],
+    batch_size: int,
+    epochs: int,
+    seed: int,
+    validation: datasets.Split | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> keras.callbacks.History:
+    """Run what lies before a cut once, then compile and train the rest; the seed orders the batches."""
+    prefix, suffix = split(model, at=at)
+    features = precompute(prefix, images)
+    held = (precompute(prefix, validation.images), validation.labels) if validation else None
+    compiling(suffix)
+    keras.utils.set_random_seed(seed)
+    how: dict[str, Any] = {"batch_size": batch_size, "epochs": epochs, "callbacks": [*callbacks]}
+    return suffix.fit(features, labels, validation_data=held, verbose=0, **how)
+
+
+GROUPS = (*(f"block_{number}" for number in range(3, 10)), "head")
+"""What has a multiplier of its own, from the input on: the blocks that our recipe trains, and the head."""
+
+
+class GroupAdam(keras.optimizers.Adam):  # type: ignore[misc]
+    """Adam with a multiplier of the learning rate for each group of layers.
+
+    Adam divides each gradient by its usual size, so to scale a gradient changes nothing: the rate itself
+    must be scaled. A group's multiplier may change between epochs, without another `compile`; its moments go
+    on being averaged while it is 0. Source: the discriminative learning rates of Howard and Ruder, 2018.
+
+    `groups` are beginnings of layer names, each followed by ``_`` or the name's end. `multipliers` is a
+    variable, float32, one number for each group, 1 at first: ``adam.multipliers.assign([0.1, 1.0])``.
+    """
+
+    def __init__(self, learning_rate: float = 0.001, groups: tuple[str, ...] = GROUPS) -> None:
+        super().__init__(learning_rate)
+        self.groups = tuple(groups)
+        ones = np.ones(len(groups), "float32")
+        self.multipliers = keras.Variable(ones, trainable=False, name="multipliers")
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """One variable's step, at its group's rate."""
+        # TensorFlow's own variable, which Keras hands on here, has the path for a name.
+        path = getattr(variable, "path", variable.name).partition(":")[0]
+        layer = path.split("/")[-2]
+        for place, group in enumerate(self.groups):
+            if layer == group or layer.startswith(f"{group}_"):
+                super().update_step(gradient, variable, learning_rate * self.multipliers[place])
+                return
+        raise ValueError(
+            f"{path}: expected a layer of one of {', '.join(self.groups)}, got none of them. "
+            "Freeze it, or name its group."
+        )
 
 
 def keep(
@@ -370,9 +440,7 @@ def keep(
         shown = [f"{name} (recipe {_short(expected[name])}, here {_short(got[name])})" for name in differs]
         print(f"Not kept for later chapters, since it differs from the recipe in {', '.join(shown)}.")
         return False
-    folder = _folder(plan)
-    with cache.lock(folder.name):
-        _store(folder, model, history_table(history, phase=plan.phase, first_epoch=plan.first_epoch))
+    _store(_path(plan), model, history_table(history, phase=plan.phase, first_epoch=plan.first_epoch))
     return True
 
 
@@ -403,7 +471,7 @@ def _short(value: Any) -> str:
     return text if len(text) <= 40 else f"{text[:12]}..."
 
 
-def _folder(plan: _Head) -> Path:
+def _path(plan: _Head) -> Path:
     """Where a recipe's result lies: a name made from all that goes into it."""
     data = datasets.load_dataset(plan.edition.dataset)
     backbone = load_backbone(plan.edition.backbone)
@@ -417,44 +485,47 @@ def _folder(plan: _Head) -> Path:
         *[keras.ops.convert_to_numpy(weight) for weight in backbone.weights],
         *[array for part in (data.train, data.validation) for array in (part.images, part.labels)],
     )
-    return cache.cache_folder() / "recipes" / f"{plan.name}-{key[:32]}"
+    return cache.cache_folder() / "recipes" / f"{plan.name}-{key[:32]}.npz"
 
 
-def _store(folder: Path, model: keras.Model, history: pd.DataFrame) -> None:
-    if _is_whole(folder):
-        return
-    shutil.rmtree(folder, ignore_errors=True)
-    with cache.atomic_folder(folder) as partial:
+def _store(path: Path, model: keras.Model, history: pd.DataFrame) -> None:
+    weights = [keras.ops.convert_to_numpy(each) for each in model.weights]
+    with cache.atomic_file(path) as partial:
         # Not HDF5, which ends the process where a disk is full.
-        np.savez(partial / "weights.npz", *(keras.ops.convert_to_numpy(each) for each in model.weights))
-        history.to_json(partial / "history.json", orient="records")
-        (partial / "sums.json").write_text(json.dumps(_sums(partial, folder.name)), "utf-8")
+        np.savez(partial, *weights, name=path.stem, history=history.to_json(orient="records"))
 
 
-def _sums(folder: Path, name: str) -> dict[str, str]:
-    """Digests of a stored result; those of another recipe's are others."""
-    files = ("weights.npz", "history.json")
-    return {file: cache.content_key(name, (folder / file).read_bytes()) for file in files}
-
-
-def _is_whole(folder: Path) -> bool:
-    """Whether a result lies there as it was stored; says so where it lies there otherwise."""
-    if not folder.exists():
-        return False
+def _read(path: Path) -> tuple[list[npt.NDArray[Any]], pd.DataFrame] | None:
+    """The weights and the history that lie there; says so where they are not as they were stored."""
+    if not path.exists():
+        return None
     try:
-        if json.loads((folder / "sums.json").read_text("utf-8")) == _sums(folder, folder.name):
-            return True
-    except (OSError, ValueError):
+        with np.load(path) as stored:  # an archive keeps a checksum of each array
+            kept = {name: stored[name] for name in stored.files}
+        history = io.StringIO(str(kept.pop("history")))
+        if kept.pop("name") == path.stem:  # not another recipe's
+            return [*kept.values()], pd.read_json(history, orient="records", precise_float=True)
+    except Exception:  # an archive fails in as many ways as there are bytes to change
         pass
-    warnings.warn(f"{folder} is damaged (changed or truncated); it is computed again.", stacklevel=4)
-    return False
+    warnings.warn(f"{path} is damaged (changed or truncated); it is computed again.", stacklevel=4)
+    return None
 
 
-def _load(plan: _Head, folder: Path) -> Trained:
-    model = plan.blank()
-    with np.load(folder / "weights.npz") as stored:
-        model.set_weights([stored[name] for name in stored.files])
-    return Trained(model, pd.read_json(folder / "history.json", orient="records", precise_float=True))
+# -- a frozen network, read at several depths ------------------------------------------------------
+
+
+@functools.cache  # building the graph is slow
+def reader(
+    backbone: str, image_shape: tuple[int, ...], cuts: tuple[str, ...], *, batch_size: int, **how: Any
+) -> Callable[[npt.NDArray[Any]], dict[str, npt.NDArray[np.float32]]]:
+    """What gives the frozen features (n, numbers) of raw images, by cut; `how` is for `feature_extractor`."""
+    see = feature_extractor(backbone, image_shape, cuts=cuts, **how)
+
+    def read(images: npt.NDArray[Any]) -> dict[str, npt.NDArray[np.float32]]:
+        seen = see.predict(images, batch_size=batch_size, verbose=0)
+        return {cut: each.reshape(len(images), -1) for cut, each in zip(cuts, seen, strict=True)}
+
+    return read
 
 
 # -- the classic shape, trained from any depth ----------------------------------------------------

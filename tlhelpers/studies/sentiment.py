@@ -20,7 +20,6 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from tlhelpers import downloads, page
 from tlhelpers._errors import unknown_name
@@ -31,7 +30,7 @@ from tlhelpers.freezing import freeze
 from tlhelpers.page import Edition
 from tlhelpers.prefix import split
 
-from .skeleton import SEEDS, Network, Study, application, best, draw, search, search_probes
+from .skeleton import SEEDS, Network, Study, application, best, draw, search, search_logistic, search_probes
 
 __all__ = [
     "DOMAINS",
@@ -277,18 +276,18 @@ def _features(method: str, edition: Edition, texts: Sequence[str]) -> Features:
 
 def _searched(method: str, x: Features, labels: Labels, held: Features, held_labels: Labels) -> Learnt:
     """Try each setting with each kind of features, the strongest penalty first."""
-    choose = functools.partial(search, train=x, labels=labels, validation=held, validation_labels=held_labels)
-    logistic, inverse = LogisticRegression(max_iter=1_000), {"logisticregression__C": INVERSE_PENALTIES}
+    parts = x, labels, held, held_labels
     if method == "frozen":
-        found, choice = search_probes(PENALTIES, x, labels, held, held_labels)
+        found, choice = search_probes(PENALTIES, *parts)
     elif method == "word vectors":
-        found = choose(lambda _: make_pipeline(StandardScaler(), logistic), lambda _: inverse)
-        choice = f"C {found.settings['logisticregression__C']:g}"
+        found, choice = search_logistic(INVERSE_PENALTIES, *parts, steps=1_000, scaled=True)
     else:
-        found = choose(
-            lambda _: make_pipeline(TfidfVectorizer(sublinear_tf=True), logistic),
-            lambda _: [{"tfidfvectorizer__ngram_range": [(1, most)], **inverse} for most in (1, 2)],
-        )
+        count, logistic = TfidfVectorizer(sublinear_tf=True), LogisticRegression(max_iter=1_000)
+        grid = [
+            {"tfidfvectorizer__ngram_range": [(1, most)], "logisticregression__C": INVERSE_PENALTIES}
+            for most in (1, 2)
+        ]
+        found = search(lambda _: make_pipeline(count, logistic), lambda _: grid, *parts)
         words = {1: "words", 2: "words and pairs"}[found.settings["tfidfvectorizer__ngram_range"][1]]
         choice = f"{words}, C {found.settings['logisticregression__C']:g}"
     return lambda features: found.classifier.predict(features[found.features]), found.score, choice
