@@ -196,20 +196,27 @@ def test_copies_are_new_small_changes_and_a_seed_repeats_them():
     assert (other_seed != images).any()
 
 
-SOME = np.zeros((3, 8, 8)), np.zeros(3)
+SOME = np.zeros((3, 8, 8)), np.zeros(3, int)
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: recipes.augmented(SOME[0][..., None], SOME[1]), r"images: expected \(n, height, width\)"),
-        (lambda: recipes.augmented(SOME[0][:0], SOME[1][:0]), "n of at least 1"),
-        (lambda: recipes.augmented(SOME[0], SOME[1][:2]), "labels: expected one for each of 3 images"),
+        (
+            lambda: recipes.augmented(SOME[0][..., None], SOME[1]),
+            r"images: expected grey images \(n, height, width\)",
+        ),
+        (lambda: recipes.augmented(SOME[0][:0], SOME[1][:0]), r"one at least, got float64 \(0, 8, 8\)"),
+        (lambda: recipes.augmented(SOME[0], SOME[1][:2]), "labels: expected 3 whole numbers, one for each"),
         (lambda: recipes.augmented(*SOME, copies=-1), "copies: expected 0 or more, got -1"),
         (lambda: recipes.compile_as_ours(keras.Sequential(), steps=9), "steps: expected 10 or more, got 9"),
-        (lambda: recipes.our_classifier(POCKET, limit=100), "limit: expected 128 digits or more, got 100"),
-        (lambda: recipes.article_fine_tuned(POCKET, train_from=154), "into 154 backbone layers, got 154"),
-        (lambda: recipes.article_fine_tuned(POCKET, train_from=-1), "into 154 backbone layers, got -1"),
+        (lambda: recipes.our_classifier(POCKET, limit=100), "limit: expected 128 or more, got 100"),
+        (lambda: recipes.our_classifier(POCKET, limit=0), "limit: expected 128 or more, got 0"),
+        (
+            lambda: recipes.article_fine_tuned(POCKET, train_from=154),
+            "train_from: expected 0 to 153, got 154",
+        ),
+        (lambda: recipes.article_fine_tuned(POCKET, train_from=-1), "train_from: expected 0 to 153, got -1"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_trains(call, message, no_training):

@@ -26,7 +26,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, QuantileTransformer
 
 from tlhelpers import _inputs, downloads, page
-from tlhelpers._errors import unknown_name
+from tlhelpers._errors import check_name
 from tlhelpers._formats import credit_table, german_table
 from tlhelpers.evaluation import bootstrap_interval
 from tlhelpers.features import precompute
@@ -204,12 +204,7 @@ def check_table(table: pd.DataFrame, columns: Columns, *, labelled: bool = False
 
 
 def _numbers(column: "pd.Series[Any]") -> "pd.Series[float]":
-    is_type = pd.api.types
-    if (
-        not is_type.is_numeric_dtype(column)
-        or is_type.is_bool_dtype(column)
-        or is_type.is_complex_dtype(column)
-    ):
+    if column.dtype.kind not in "iuf":
         example = next((value for value in column if not isinstance(value, (int, float))), column.iloc[0])
         raise TypeError(
             f"column {column.name!r}: expected numbers, got {column.dtype} (as {example!r}). Turn it into "
@@ -369,10 +364,8 @@ def fit(data: Segments, method: str, labels: int, *, seed: int = 0) -> Fitted:
     >>> model.predict(data.test).shape, model.validation > 0.9
     ((90,), True)
     """
-    if method not in METHODS:
-        raise unknown_name("method", method, METHODS)
-    if not 10 <= labels <= len(data.train):
-        raise ValueError(f"labels: expected 10 to {len(data.train)} rows of the target, got {labels}.")
+    check_name("method", method, METHODS)
+    labels = _inputs.whole("labels", labels, 10, len(data.train), "They are rows of the target.")
     few = data.train.iloc[in_proportion(data.train[data.columns.label].to_numpy(), labels, seed=seed)]
     (x, y), held = _rows(data, few), _rows(data, data.validation)
     if method in POOLED:

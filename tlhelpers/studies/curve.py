@@ -17,7 +17,7 @@ import pandas as pd
 from scipy import stats
 
 from tlhelpers import datasets
-from tlhelpers._errors import unknown_name
+from tlhelpers._errors import check_name
 from tlhelpers.backbones import small_convnet
 from tlhelpers.freezing import freeze
 from tlhelpers.page.editions import Edition
@@ -94,8 +94,7 @@ def point(
     ``cpu_seconds``, of all cores together, from labelled digits to classifier: the frozen part, training and
     choosing. Building the network's graph is left out, and so is the test.
     """
-    if method not in METHODS[edition.name]:
-        raise unknown_name(f"method of the {edition.name} edition", method, METHODS[edition.name])
+    check_name(f"method of the {edition.name} edition", method, METHODS[edition.name])
     if (rate is None) == (method in RATES):
         expected = f"one of {RATES[method]}" if method in RATES else "None: it has no learning rate"
         raise ValueError(f"rate of {method!r}: expected {expected}, got {rate}.")

@@ -16,7 +16,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from tlhelpers import datasets
-from tlhelpers._errors import unknown_name
+from tlhelpers._errors import check_name
 from tlhelpers.backbones import feature_extractor
 from tlhelpers.page.editions import Edition
 
@@ -106,8 +106,7 @@ def case(edition: str, data: str, labels: str) -> Case:
     """A case of the map by its name in the table."""
     names = {f"{c.edition}, {c.data}, {c.labels}": c for c in CASES}
     wanted = f"{edition}, {data}, {labels}"
-    if wanted not in names:
-        raise unknown_name("case of the map", wanted, names)
+    check_name("case of the map", wanted, names)
     return names[wanted]
 
 
@@ -121,8 +120,7 @@ def train_from(cut: str, depth: str) -> str | None:
     'block_5_expand'
     """
     for what, name, names in (("cut", cut, CUTS), ("depth", depth, DEPTHS)):
-        if name not in names:
-            raise unknown_name(what, name, names)
+        check_name(what, name, names)
     last = _LAST_BLOCK[cut]
     first = {"last block": last, "half": last // 2 + 1}.get(depth)
     return f"block_{first}_expand" if first else "Conv1" if depth == "everything" else None

@@ -25,7 +25,7 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics import log_loss
 from tqdm.keras import TqdmCallback
 
-from tlhelpers import cache, datasets
+from tlhelpers import _inputs, cache, datasets
 from tlhelpers._graph import signature
 from tlhelpers.backbones import feature_extractor, load_backbone, preparation
 from tlhelpers.evaluation import history_table
@@ -128,8 +128,7 @@ def article_fine_tuned(edition: editions.Edition, *, train_from: int = TRAIN_FRO
     Shown line by line in the chapter "Fine-tune the top".
     """
     layers = len(load_backbone(edition.backbone).layers)
-    if not 0 <= train_from < layers:
-        raise ValueError(f"train_from: expected an index into {layers} backbone layers, got {train_from}.")
+    train_from = _inputs.whole("train_from", train_from, 0, layers - 1, "Count the backbone's layers from 0.")
     return _run(_FineTune(edition, seed, train_from))
 
 
@@ -174,7 +173,7 @@ def augmented(
     layers. Explained in the chapter "Go beyond the article".
 
     Takes grey images (n, height, width) of any numeric dtype, on a background of 0, and their labels, (n,).
-    Gives ((copies + 1) * n, height, width) and ((copies + 1) * n,), of the same dtypes, the originals first.
+    Gives ((copies + 1) * n, height, width) of the same dtype, the originals first, and int64 labels.
 
     Examples
     --------
@@ -184,15 +183,10 @@ def augmented(
     >>> images.shape, images.dtype, labels.shape
     ((15, 8, 8), dtype('uint8'), (15,))
     """
-    if images.ndim != 3 or len(images) == 0:
-        raise ValueError(
-            f"images: expected (n, height, width) with n of at least 1, got {images.shape}. "
-            "Give grey images without a channel axis."
-        )
-    if labels.shape != images.shape[:1]:
-        raise ValueError(f"labels: expected one for each of {len(images)} images, got {labels.shape}.")
-    if copies < 0:
-        raise ValueError(f"copies: expected 0 or more, got {copies}.")
+    expected, advice = "grey images (n, height, width), one at least", "Give them without a channel axis."
+    images = _inputs.array("images", images, expected, advice, ndim=(3,))
+    labels = _inputs.labels("labels", labels, len(images))
+    copies = _inputs.whole("copies", copies, 0)
     change = keras.Sequential(
         [
             keras.layers.RandomRotation(12 / 360, fill_mode="constant", seed=seed),
@@ -215,8 +209,7 @@ def compile_as_ours(model: keras.Model, *, steps: int) -> None:
 
     `steps` are those of all epochs. Explained in the chapter "Go beyond the article".
     """
-    if steps < 10:
-        raise ValueError(f"steps: expected 10 or more, got {steps}. Give the steps of all epochs together.")
+    steps = _inputs.whole("steps", steps, 10, advice="Give the steps of all epochs together.")
     compile_with(keras.optimizers.Adam(up_and_down(0.002, steps)), model)
 
 
@@ -237,8 +230,8 @@ def our_classifier(edition: editions.Edition, *, limit: int | None = None, seed:
     copies, the dropout and the order of the batches. Shown line by line in the chapter "Go beyond the
     article".
     """
-    if limit is not None and limit < OURS_BATCH_SIZE:
-        raise ValueError(f"limit: expected {OURS_BATCH_SIZE} digits or more, got {limit}.")
+    if limit is not None:
+        limit = _inputs.whole("limit", limit, OURS_BATCH_SIZE, advice="A batch of digits is the least.")
     return _run(_Ours(edition, seed, limit))
 
 

@@ -22,7 +22,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 
 from tlhelpers import downloads, page
-from tlhelpers._errors import unknown_name
+from tlhelpers._errors import check_name
 from tlhelpers._formats import labelled_sentences, polarity_sentences, word_vectors
 from tlhelpers.encoders import MINILM, STAND_IN_WORDS, Encoder, check_texts, load_encoder, pooled_blocks
 from tlhelpers.features import precompute
@@ -178,8 +178,7 @@ def load(name: str, *, edition: Edition | None = None) -> Domain:
     """
     edition = edition or page.current()
     names = DOMAINS if edition.name == "full" else _OPENINGS
-    if name not in names:
-        raise unknown_name(f"domain of the {edition.name} edition", name, names)
+    check_name(f"domain of the {edition.name} edition", name, names)
     return _load(name, edition.name)
 
 
@@ -238,8 +237,7 @@ def fit(
     Raises ValueError if `few` holds one class only. The seed is for fine-tuning: the head's random weights,
     dropout and the order of the sentences.
     """
-    if method not in METHODS:
-        raise unknown_name("method", method, METHODS)
+    check_name("method", method, METHODS)
     if len(np.unique(few.labels)) < 2:
         raise ValueError("few: expected praise and blame, got one of them only. Draw from both classes.")
     edition = edition or page.current()

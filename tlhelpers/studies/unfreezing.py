@@ -28,7 +28,7 @@ from sklearn.metrics import roc_auc_score
 
 import tlhelpers as tl
 from tlhelpers import datasets, page
-from tlhelpers._errors import unknown_name
+from tlhelpers._errors import check_name
 from tlhelpers.evaluation import evaluate, probe
 from tlhelpers.freezing import freeze
 from tlhelpers.page.editions import Edition
@@ -102,8 +102,7 @@ def multipliers(way: str, epoch: int, *, epochs: int = EPOCHS) -> npt.NDArray[np
     >>> studies.unfreezing.multipliers("gradual unfreezing", epoch=2).tolist()
     [0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0]
     """
-    if way not in WAYS:
-        raise unknown_name("way", way, WAYS)
+    check_name("way", way, WAYS)
     from_the_head = np.arange(len(GROUPS))[::-1]
     if way == "discriminative rates":
         return np.asarray(DIVISOR ** -from_the_head.astype(float), np.float32)
