@@ -369,8 +369,7 @@ def train_from(
     return suffix.fit(features, labels, validation_data=held, verbose=0, **how)
 
 
-GROUPS = (*(f"block_{number}" for number in range(3, 10)), "head")
-"""What has a multiplier of its own, from the input on: the blocks that our recipe trains, and the head."""
+GROUPS = (*(f"block_{number}" for number in range(3, 10)), "head")  # what our recipe trains
 
 
 class GroupAdam(keras.optimizers.Adam):  # type: ignore[misc]

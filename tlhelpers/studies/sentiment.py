@@ -21,7 +21,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 
-from tlhelpers import downloads, page
+from tlhelpers import _inputs, downloads, page
 from tlhelpers._errors import check_name
 from tlhelpers._formats import labelled_sentences, polarity_sentences, word_vectors
 from tlhelpers.encoders import MINILM, STAND_IN_WORDS, Encoder, check_texts, load_encoder, pooled_blocks
@@ -86,11 +86,7 @@ class Reviews:
 
     def __post_init__(self) -> None:
         check_texts(self.texts)
-        if self.labels.shape != (len(self.texts),) or not np.isin(self.labels, (0, 1)).all():
-            raise ValueError(
-                f"labels: expected 0 or 1 for each of {len(self.texts)} texts, got shape {self.labels.shape} "
-                f"and values {np.unique(self.labels)[:5].tolist()}. Make blame 0 and praise 1."
-            )
+        _inputs.labels("labels", self.labels, len(self.texts), 2)
 
     def __len__(self) -> int:
         return len(self.texts)

@@ -305,19 +305,17 @@ def search_probes(
 
 def search_logistic(
     inverse_penalties: Sequence[float],
-    train: Mapping[str, Array],
-    labels: Array,
-    validation: Mapping[str, Array],
-    validation_labels: Array,
-    *,
+    *parts: Any,
     steps: int,
     scaled: bool = False,
     scoring: str | None = None,
 ) -> tuple[Chosen, str]:
-    """`search` among logistic regressions, by C, of so many steps at most; the choice, and in words."""
+    """`search` among logistic regressions, by C, of so many steps at most; the choice, and in words.
+
+    `parts` are train, its labels, validation and its labels, as `search` takes them.
+    """
     logistic, name = LogisticRegression(max_iter=steps), "logisticregression__C"
     classifier = make_pipeline(StandardScaler(), logistic) if scaled else make_pipeline(logistic)
-    parts = train, labels, validation, validation_labels
     found = search(lambda _: classifier, lambda _: {name: inverse_penalties}, *parts, scoring=scoring)
     return found, f"C {found.settings[name]:g}"
 

@@ -36,7 +36,7 @@ from tlhelpers.prefix import split
 
 from . import recipes
 from .intervals import pack
-from .recipes import GROUPS, GroupAdam
+from .recipes import GroupAdam
 from .skeleton import Network, Study, best, draw, fit_with_cosine, in_proportion, in_words
 
 __all__ = [
@@ -53,6 +53,9 @@ __all__ = [
     "tempered",
     "train",
 ]
+
+GROUPS = recipes.GROUPS
+"""What has a multiplier of its own, from the input on: the blocks that our recipe trains, and the head."""
 
 PROBE_FIRST, LATE = "probe, then fine-tune", "late start"
 WAYS = ("head only", "all at once", "discriminative rates", "gradual unfreezing", PROBE_FIRST, LATE)
