@@ -121,34 +121,19 @@ def _bar_row(
     training, and with ``val_`` before its name what validation's mode gives for the same digits.
     """
     edition = dataclasses.replace(edition, backbone=backbone)
-    if phase == "head":
-        model, at, first = recipes.article_model(edition, seed=seed), "pool", 1
-    else:
-        model, first = recipes.article_head(edition, seed=seed).model, recipes.HEAD_EPOCHS + 1
-        network = model.get_layer("backbone")
-        tl.freeze(network, train_from=recipes.TRAIN_FROM, batch_norm="train")
-        at = recipes.last_cut_before(model, network.layers[recipes.TRAIN_FROM].name)
+    plan = recipes.Head(edition, seed)
+    if phase != "head":
+        plan = recipes.FineTune(edition, seed, recipes.TRAIN_FROM)
     data, bar = tl.load_dataset(edition.dataset), ProgressBarMean()
     if phase == "step 0":
+        model, at = plan.start()
         return _step_0(*tl.split(model, at=at), data.train)
     adam = recipes.GroupAdam(rate, ("block", "Conv", "head"))
     adam.multipliers.assign([1.0, 1.0, head_rate / rate])
-    history = recipes.train_from(
-        model,
-        at,
-        data.train.images,
-        data.train.labels,
-        compiling=functools.partial(recipes.compile_with, adam, steps=1),
-        batch_size=recipes.BATCH_SIZE,
-        epochs=recipes.HEAD_EPOCHS if phase == "head" else recipes.FINE_TUNE_EPOCHS,
-        seed=seed,
-        validation=data.validation,
-        callbacks=[bar],
-    )
+    model, history = plan.train(functools.partial(recipes.compile_with, adam, steps=1), [bar])
     # The table has a column for the phase already: a row's key.
-    rows = tl.history_table(history, phase=phase, first_epoch=first).drop(columns="phase")
-    test_accuracy, _ = _scores(model, data.test)
-    return rows.join(pd.DataFrame(bar.rows)).assign(test_accuracy=test_accuracy)
+    rows = history.drop(columns="phase").join(pd.DataFrame(bar.rows))
+    return rows.assign(test_accuracy=_scores(model, data.test)[0])
 
 
 def _step_0(prefix: keras.Model, suffix: keras.Model, digits: tl.datasets.Split) -> pd.DataFrame:

@@ -190,7 +190,7 @@ def _head_only(edition: Edition, few: tl.datasets.Split, seed: int, setting: str
 
 def _fit(model: keras.Model, at: str, x: Array, y: Array, rate: Any, **how: Any) -> None:
     compiling = functools.partial(recipes.compile_with, keras.optimizers.Adam(rate))
-    recipes.train_from(model, at, x, y, compiling=compiling, **how)
+    recipes.train_behind(model, at, x, y, compiling=compiling, **how)
 
 
 STUDY = Study(table="beyond", keys=("study", "setting", "seed"), grid=_grid, row=_row)

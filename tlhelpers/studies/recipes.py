@@ -118,7 +118,7 @@ def article_head(edition: editions.Edition, *, seed: int = 0) -> Trained:
     The seed is for the head's initial weights and the order of the batches. Shown line by line in the chapter
     "Train the head".
     """
-    return _run(_Head(edition, seed))
+    return _run(Head(edition, seed))
 
 
 def article_fine_tuned(edition: editions.Edition, *, train_from: int = TRAIN_FROM, seed: int = 0) -> Trained:
@@ -129,7 +129,7 @@ def article_fine_tuned(edition: editions.Edition, *, train_from: int = TRAIN_FRO
     """
     layers = len(load_backbone(edition.backbone).layers)
     train_from = _inputs.whole("train_from", train_from, 0, layers - 1, "Count the backbone's layers from 0.")
-    return _run(_FineTune(edition, seed, train_from))
+    return _run(FineTune(edition, seed, train_from))
 
 
 def our_model(
@@ -243,7 +243,9 @@ def last_cut_before(model: keras.Model, layer: str) -> str:
 
 
 @dataclass(frozen=True)
-class _Head:
+class Head:
+    """A training that later chapters start from: what trains, from where, on what."""
+
     edition: editions.Edition
     seed: int
     name: ClassVar[str] = "article_head"
@@ -265,11 +267,36 @@ class _Head:
         return train.images, train.labels
 
     def compile(self, steps: int, suffix: keras.Model) -> None:
+        """Compile what trains, for so many steps in all."""
         compile_as_article(suffix)
+
+    def train(
+        self,
+        compiling: Callable[[keras.Model], None] | None = None,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+    ) -> tuple[keras.Model, pd.DataFrame]:
+        """The classifier after this phase, and its history; `compiling` may take the recipe's place."""
+        model, at = self.start()
+        data = datasets.load_dataset(self.edition.dataset)
+        images, labels = self.digits(data.train)
+        steps = self.epochs * -(-len(images) // self.batch_size)
+        history = train_behind(
+            model,
+            at,
+            images,
+            labels,
+            compiling=compiling or functools.partial(self.compile, steps),
+            batch_size=self.batch_size,
+            epochs=self.epochs,
+            seed=self.seed,
+            validation=data.validation,
+            callbacks=callbacks,
+        )
+        return model, history_table(history, phase=self.phase, first_epoch=self.first_epoch)
 
 
 @dataclass(frozen=True)
-class _FineTune(_Head):
+class FineTune(Head):
     train_from: int
     name: ClassVar[str] = "article_fine_tuned"
     phase: ClassVar[str] = "fine-tuning"
@@ -289,7 +316,7 @@ class _FineTune(_Head):
 
 
 @dataclass(frozen=True)
-class _Ours(_Head):
+class _Ours(Head):
     limit: int | None
     name: ClassVar[str] = "our_classifier"
     phase: ClassVar[str] = "ours"
@@ -317,28 +344,13 @@ def our_passes(edition: editions.Edition) -> int:
     return 2 if edition.name == "full" else 20
 
 
-def _run(plan: _Head) -> Trained:
+def _run(plan: Head) -> Trained:
     path = _path(plan)
     if (kept := _read(path)) is None:
         with cache.lock(path.stem):
             if (kept := _read(path)) is None:
-                model, at = plan.start()
-                data = datasets.load_dataset(plan.edition.dataset)
-                images, labels = plan.digits(data.train)
-                steps = plan.epochs * -(-len(images) // plan.batch_size)
-                history = train_from(
-                    model,
-                    at,
-                    images,
-                    labels,
-                    compiling=functools.partial(plan.compile, steps),
-                    batch_size=plan.batch_size,
-                    epochs=plan.epochs,
-                    seed=plan.seed,
-                    validation=data.validation,
-                    callbacks=[TqdmCallback(verbose=0, desc=plan.name, leave=False)],
-                )
-                _store(path, model, history_table(history, phase=plan.phase, first_epoch=plan.first_epoch))
+                bar = TqdmCallback(verbose=0, desc=plan.name, leave=False)
+                _store(path, *plan.train(callbacks=[bar]))
                 kept = _read(path)
     assert kept, path
     model, (weights, history) = plan.blank(), kept
@@ -346,7 +358,7 @@ def _run(plan: _Head) -> Trained:
     return Trained(model, history)
 
 
-def train_from(
+def train_behind(
     model: keras.Model,
     at: str,
     images: npt.NDArray[Any],
@@ -417,7 +429,7 @@ def keep(
     themselves. Used in the chapters "Train the head" and "Fine-tune the top".
     """
     trains = [i for i, layer in enumerate(model.get_layer("backbone").layers) if layer.trainable]
-    plan = _FineTune(edition, seed, trains[0]) if trains else _Head(edition, seed)
+    plan = FineTune(edition, seed, trains[0]) if trains else Head(edition, seed)
     reference, at = plan.start()
     expected_suffix = split(reference, at=at)[1]
     compile_as_article(expected_suffix)
@@ -463,7 +475,7 @@ def _short(value: Any) -> str:
     return text if len(text) <= 40 else f"{text[:12]}..."
 
 
-def _path(plan: _Head) -> Path:
+def _path(plan: Head) -> Path:
     """Where a recipe's result lies: a name made from all that goes into it."""
     data = datasets.load_dataset(plan.edition.dataset)
     backbone = load_backbone(plan.edition.backbone)
