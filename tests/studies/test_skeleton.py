@@ -118,7 +118,7 @@ def test_probes_are_searched_by_the_penalty_for_each_feature():
 
 @pytest.mark.parametrize("scaled", [False, True])
 def test_logistic_regressions_are_searched_by_their_penalty(scaled):
-    (x, labels), (held, held_labels) = noisy(0, 30, gain=1), noisy(2, 20, gain=1)
+    (x, labels), (held, held_labels) = noisy(0, 30, gain=0.3), noisy(2, 20, gain=0.3)
     x, held = ((part * [1, 50, 1]).reshape(len(part), -1) for part in (x, held))
     how = {"steps": 300, "scaled": scaled, "scoring": "roc_auc"}
     found, choice = skeleton.search_logistic([1e-4, 1.0], {"x": x}, labels, {"x": held}, held_labels, **how)
