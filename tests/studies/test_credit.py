@@ -38,8 +38,10 @@ def data():
 
 @pytest.fixture
 def short(monkeypatch):
-    """Let networks try one rate each."""
+    """Let networks try one rate each, and boosting one setting."""
     monkeypatch.setattr(credit, "RATES", dict.fromkeys(credit.RATES, (0.003,)))
+    for name, value in {"LEAVES": 4, "LEAF_ROWS": 5, "TREES": 30}.items():
+        monkeypatch.setattr(credit, name, (value,))
     credit._pretrained.cache_clear()
     yield
     credit._pretrained.cache_clear()
@@ -238,7 +240,7 @@ def test_a_method_repeats_itself_whatever_ran_before(data):
 def test_unknown_methods_and_too_many_labels(data):
     with pytest.raises(LookupError, match=r"unknown method 'frozn'.*did you mean 'frozen'"):
         credit.fit(data, "frozn", 50)
-    with pytest.raises(ValueError, match=rf"expected 10 to {len(data.train)} rows of the target, got 5000"):
+    with pytest.raises(ValueError, match=rf"labels: expected 10 to {len(data.train)}, got 5000"):
         credit.fit(data, "frozen", 5000)
 
 

@@ -1,7 +1,6 @@
 """Flowers: choices are made on validation, depth and rate are the advice's, every photo is credited."""
 
 import functools
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,7 +10,6 @@ import tlhelpers as tl
 from tlhelpers import datasets, page
 from tlhelpers.studies import flowers
 
-FULL = page.Edition("full", "mnist", "mobilenet_v2_imagenet", "a test")
 POCKET = page.Edition("pocket", "digits", "mobilenet_v2_glyphs", "a test")
 NAMES = ("daisy", "dandelion", "roses", "sunflowers", "tulips")
 ROW = ["value", "validation", "choice", "cpu_seconds"]
@@ -38,11 +36,9 @@ def small(monkeypatch):
     return data
 
 
-def test_the_table_is_the_grid_and_from_scratch_is_not_measured_again():
-    table = page.measured("applications").query("domain == 'flowers'")
-    rows = table[list(flowers.STUDY.keys)].itertuples(index=False, name=None)
-    assert {*rows} == {*flowers.STUDY.grid(FULL)}
-    assert {*table.query(flowers.STUDY.where).method} == {*flowers.TRANSFER, "random weights"}
+def test_a_page_does_not_measure_again_what_trains_from_scratch():
+    table = page.measured("applications").query(flowers.STUDY.where)
+    assert {*table.method} == {*flowers.TRANSFER, "random weights"}
 
 
 def test_the_stand_in_has_both_photos_in_each_part():
@@ -91,15 +87,15 @@ def test_layer_and_penalty_are_chosen_on_validation(small, monkeypatch):
     """Only the second layer tells the classes apart on validation; on test only the third does."""
     asked = iter(("train", "validation", "test"))
 
-    def predict(images, verbose):
+    def read(images):
         labels, now = images[:, 0, 0, 0] // 50, next(asked)
-        useful = {1: ("train", "validation"), 2: ("train", "test")}
-        return [
-            np.eye(5)[labels] if now in useful.get(place, ()) else np.zeros((len(labels), 5))
-            for place in range(len(flowers.CUTS))
-        ]
+        useful = {flowers.CUTS[1]: ("train", "validation"), flowers.CUTS[2]: ("train", "test")}
+        return {
+            cut: np.eye(5)[labels] if now in useful.get(cut, ()) else np.zeros((len(labels), 5))
+            for cut in flowers.CUTS
+        }
 
-    monkeypatch.setattr(flowers, "_extractor", lambda *_, **options: SimpleNamespace(predict=predict))
+    monkeypatch.setattr(flowers, "reader", lambda *_, **options: read)
     found = flowers.measure("frozen", 40, seed=0)
     assert found["choice"] == f"{flowers.CUTS[1]}, penalty 0.01"
     assert (found["validation"], found["value"]) == (1.0, pytest.approx(0.2))
@@ -109,13 +105,11 @@ def test_layer_and_penalty_are_chosen_on_validation(small, monkeypatch):
 def test_random_weights_are_read_like_frozen_ones_and_follow_the_seed(small, monkeypatch):
     asked = []
 
-    def extractor(*_, **options):
+    def reader(*_, **options):
         asked.append(options)
-        return SimpleNamespace(
-            predict=lambda images, verbose: [np.eye(5)[images[:, 0, 0, 0] // 50]] * len(flowers.CUTS)
-        )
+        return lambda images: dict.fromkeys(flowers.CUTS, np.eye(5)[images[:, 0, 0, 0] // 50])
 
-    monkeypatch.setattr(flowers, "_extractor", extractor)
+    monkeypatch.setattr(flowers, "reader", reader)
     for method in ("frozen", "random weights"):
         assert flowers.measure(method, 40, seed=2)["value"] == 1.0
     frozen, random = asked
@@ -167,26 +161,20 @@ def test_the_rate_from_scratch_is_the_better_one_on_validation_with_seed_0(small
 
 @pytest.mark.parametrize("method", flowers.SCRATCH)
 def test_from_scratch_follows_the_seed_alone(method, monkeypatch):
-    monkeypatch.setattr(flowers, "STOPPING", {**flowers.STOPPING, "steps": 2, "epochs": 3})
+    monkeypatch.setattr(flowers, "STOPPING", {**flowers.STOPPING, "steps": 2, "epochs": 2})
     monkeypatch.setattr(flowers, "_kept_rate", lambda method, labels, edition: 0.001)
+    started, fit = [], flowers.fit_few
+
+    def watched(model, *data, **how):
+        started.append(model.get_weights())
+        return fit(model, *data, **how)
+
+    monkeypatch.setattr(flowers, "fit_few", watched)
     first, _, again = (flowers.measure(method, 40, seed=seed) for seed in (0, 1, 0))
-    flowers._untrained.cache_clear()
-    fresh = flowers.measure(method, 40, seed=0)
     assert list(first) == ROW
-    assert first["choice"].endswith(" of 3, rate 0.001")
-    for row in (first, again, fresh):
-        row.pop("cpu_seconds")
-    assert first == again == fresh
-    one, other = (flowers._network(method, page.current(), 2, seed).get_weights() for seed in (0, 1))
+    assert first["choice"].endswith(" of 2, rate 0.001")
+    assert first | {"cpu_seconds": 0} == again | {"cpu_seconds": 0}
+    one, other, same = started
+    assert all(np.array_equal(a, b) for a, b in zip(one, same, strict=True))
     assert not np.array_equal(one[0], other[0])
     assert not np.array_equal(one[-2], other[-2])
-
-
-def test_a_row_of_the_table_comes_out_again(full_data, monkeypatch):
-    monkeypatch.setenv("TLHELPERS_EDITION", "full")
-    table = page.measured("applications").query("domain == 'flowers' and method == 'frozen' and labels == 50")
-    row = table[table.seed == 0].iloc[0]
-    value, examples = flowers.STUDY.again(page.current(), row)
-    assert (round(value, 6), examples) == (row.value, 200)
-    author, data = flowers.photos().author, flowers.load(page.current())
-    assert author[data.test.indices].isin(author[data.train.indices]).sum() == 85

@@ -2,11 +2,13 @@
 
 import sys
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from tlhelpers import page
 from tlhelpers.studies import __main__ as command
+from tlhelpers.studies import intervals
 from tlhelpers.studies.skeleton import Study
 
 EDITIONS = {
@@ -15,13 +17,27 @@ EDITIONS = {
 }
 
 
+STUDIES = command.studies()
+
+
 @pytest.mark.parametrize("edition", EDITIONS)
-@pytest.mark.parametrize("study", command.studies(), ids=lambda study: f"{study.table}")
-def test_the_committed_table_has_every_row_of_the_grid(study, edition, request):
-    if (study.table, edition) == ("readouts", "full"):
+@pytest.mark.parametrize("name", dict.fromkeys(study.table for study in STUDIES))
+def test_the_committed_table_has_the_rows_of_the_grid_and_no_other(name, edition, request):
+    if (name, edition) == ("readouts", "full"):
         request.getfixturevalue("full_data")
-    table = page.measured(study.table).query("edition == @edition")
-    assert {*study.grid(EDITIONS[edition])} <= {*table[list(study.keys)].itertuples(index=False, name=None)}
+    table = page.measured(name).query("edition == @edition")
+    studies = [study for study in STUDIES if study.table == name]
+    wanted = {row for study in studies for row in study.grid(EDITIONS[edition])}
+    assert {*table[list(studies[0].keys)].itertuples(index=False, name=None)} == wanted
+
+
+@pytest.mark.parametrize("name", ["freezing_map", "sources", "unfreezing"])
+def test_the_answers_in_a_committed_table_are_its_accuracies(name):
+    table = page.measured(name)
+    for column in table.columns.intersection(["right", "right_shifted"]):
+        shares = [intervals.right_answers(packed).mean() for packed in table[column]]
+        accuracy = table["shifted_accuracy" if "shifted" in column else "test_accuracy"]
+        np.testing.assert_allclose(shares, accuracy, atol=1e-5)
 
 
 def small(table, value):

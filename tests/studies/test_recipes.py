@@ -1,7 +1,6 @@
 """Recipes: the article's two phases, kept by content, and handed over only when they are the recipe."""
 
 import resource
-import shutil
 import signal
 import warnings
 
@@ -41,20 +40,15 @@ def same(one: keras.Model, other: keras.Model) -> bool:
     return all(np.array_equal(a, b) for a, b in zip(weights(one), weights(other), strict=True))
 
 
-def fit_by_hand(model, *, epochs=recipes.HEAD_EPOCHS, learning_rate=0.001, times=1, after=None):
-    """Train as a chapter does, in a chapter's lines, and hand the result over; gives whether it was kept."""
-    data = recipes.datasets.load_dataset("digits")
-    prefix, suffix = tl.split(model, at="pool")
-    train, validation = (tl.precompute(prefix, part.images) for part in (data.train, data.validation))
-    suffix.compile(
-        keras.optimizers.Adam(learning_rate), "sparse_categorical_crossentropy", metrics=["accuracy"]
-    )
-    keras.utils.set_random_seed(0)
-    held_out = (validation, data.validation.labels)
-    for _ in range(times):
-        history = suffix.fit(train, data.train.labels, validation_data=held_out, epochs=epochs, verbose=0)
-    if after:
-        after(model)
+def handed_over(model, *, epochs=recipes.HEAD_EPOCHS, learning_rate=0.001, steps=30):
+    """Hand over what `fit` would leave in a chapter's model, without the training; whether it was kept."""
+    _, suffix = tl.split(model, at="pool")
+    suffix.compile(keras.optimizers.Adam(learning_rate), "sparse_categorical_crossentropy")
+    suffix.optimizer.iterations.assign(steps)
+    history = keras.callbacks.History()
+    history.set_params({"epochs": epochs})
+    names = ("accuracy", "loss", "val_accuracy", "val_loss")
+    history.epoch, history.history = [*range(epochs)], {name: [1.0] * epochs for name in names}
     return recipes.keep(model, suffix, history, edition=POCKET)
 
 
@@ -64,39 +58,50 @@ def no_training(monkeypatch):
     return lambda: monkeypatch.setattr(keras.Model, "fit", lambda *a, **k: pytest.fail("trained again"))
 
 
-def test_the_head_trains_once_and_the_backbone_does_not(no_training):
+@pytest.fixture(scope="module")
+def trained_head(tmp_path_factory):
+    """A cache where the head of two tests lies."""
+    return tmp_path_factory.mktemp("head")
+
+
+def test_the_head_trains_once_and_the_backbone_does_not(trained_head, no_training, monkeypatch):
+    monkeypatch.setenv("TLHELPERS_CACHE", str(trained_head))
     start = recipes.article_model(POCKET)
     trained = recipes.article_head(POCKET)
     assert list(trained.history.epoch) == list(range(1, 11))
     assert trained.history.loss.iloc[-1] < trained.history.loss.iloc[0]
     assert same(start.get_layer("backbone"), trained.model.get_layer("backbone"))
     assert not same(start.get_layer("head"), trained.model.get_layer("head"))
-    # A seed is another run; the second call reads.
-    assert not same(trained.model, recipes.article_head(POCKET, seed=1).model)
+    # The second call reads; another seed is another run, of another head.
     no_training()
     again = recipes.article_head(POCKET)
     assert same(trained.model, again.model)
     np.testing.assert_allclose(trained.history.loss, again.history.loss, rtol=1e-9)
+    with pytest.raises(pytest.fail.Exception, match="trained again"):
+        recipes.article_head(POCKET, seed=1)
+    assert not same(start.get_layer("head"), recipes.article_model(POCKET, seed=1).get_layer("head"))
 
 
-@pytest.mark.parametrize("file", ["weights.npz", "history.json", "sums.json"])
-def test_a_damaged_result_is_said_and_computed_again(file, tmp_path, monkeypatch):
-    folder, model = tmp_path / "a", keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
-    history = pd.DataFrame({"epoch": [1], "loss": [0.5]})
-    recipes._store(folder, model, history)
+def test_a_damaged_result_is_said_and_computed_again(tmp_path):
+    path, model = tmp_path / "a.npz", keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    recipes._store(path, model, pd.DataFrame({"epoch": [1], "loss": [1 / 3]}))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert recipes._is_whole(folder)
-    for damaged in (b"", (folder / file).read_bytes()[:-9] + b"x" + (folder / file).read_bytes()[-8:]):
-        (folder / file).write_bytes(damaged)
+        stored, history = recipes._read(path)
+    assert all(np.array_equal(a, b) for a, b in zip(stored, weights(model), strict=True))
+    assert history.loss[0] == pytest.approx(1 / 3)
+    whole = path.read_bytes()
+    places = [whole.index(each.tobytes()) for each in stored] + [whole.index(b"l\0\0\0o\0\0\0s\0\0\0s")]
+    changed = [whole[:place] + b"x" + whole[place + 1 :] for place in places]
+    for damaged in (b"", whole[:-9], whole[: len(whole) // 2], *changed):
+        path.write_bytes(damaged)
         with pytest.warns(UserWarning, match="is damaged .* it is computed again"):
-            assert not recipes._is_whole(folder)
-        with pytest.warns(UserWarning, match="is damaged"):
-            recipes._store(folder, model, history)
-        assert recipes._is_whole(folder)
-    shutil.move(folder, tmp_path / "b")
+            assert recipes._read(path) is None
+    recipes._store(path, model, history)
+    assert recipes._read(path)
+    path.rename(tmp_path / "b.npz")
     with pytest.warns(UserWarning, match="is damaged"):
-        assert not recipes._is_whole(tmp_path / "b")  # another recipe's
+        assert recipes._read(tmp_path / "b.npz") is None  # another recipe's
 
 
 def test_a_full_disk_is_one_error_and_leaves_nothing(tmp_path):
@@ -106,14 +111,15 @@ def test_a_full_disk_is_one_error_and_leaves_nothing(tmp_path):
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
         with pytest.raises(tl.cache.CacheError, match="got File too large"):
-            recipes._store(tmp_path / "a", model, pd.DataFrame({"epoch": [1]}))
+            recipes._store(tmp_path / "a.npz", model, pd.DataFrame({"epoch": [1]}))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, ignored)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_fine_tuning_changes_the_top_and_leaves_the_rest():
+def test_fine_tuning_changes_the_top_and_leaves_the_rest(trained_head, monkeypatch):
+    monkeypatch.setenv("TLHELPERS_CACHE", str(trained_head))
     head = recipes.article_head(POCKET).model.get_layer("backbone")
     tuned = recipes.article_fine_tuned(POCKET, train_from=151)
     backbone = tuned.model.get_layer("backbone")
@@ -135,39 +141,30 @@ def test_the_cut_lies_before_what_trains():
     assert {place: recipes.last_cut_before(model, layers[place].name) for place in cuts} == cuts
 
 
-def move_an_average(model):
-    average = model.get_layer("backbone").layers[2].moving_mean
-    average.assign(average + 1e-3)
-
-
-def scale_otherwise(model):
-    model.get_layer("prepare").get_layer("scale").scale = 1 / 127.5
-
-
-@pytest.fixture(scope="module")
-def features(tmp_path_factory):
-    """A cache for features alone, as several trainings read the same."""
-    return tmp_path_factory.mktemp("features")
-
-
-@pytest.mark.parametrize(
-    ("before", "how", "after", "message"),
-    [
-        (None, {"epochs": 2}, None, "epochs (recipe 10, here 2)"),
-        (None, {"learning_rate": 0.01}, None, "optimizer"),
-        (None, {"times": 2}, None, "steps (recipe 30, here 60)"),
-        (None, {}, move_an_average, "frozen weights"),
-        (scale_otherwise, {}, None, "layers"),
-    ],
-)
-def test_what_was_run_otherwise_is_not_kept(before, how, after, message, capsys, features, monkeypatch):
-    monkeypatch.setenv("TLHELPERS_CACHE", str(features))
+def test_what_was_run_otherwise_is_not_kept(capsys, tmp_path, no_training):
+    no_training()
     model = recipes.article_model(POCKET)
-    if before:
-        before(model)
-    assert not fit_by_hand(model, after=after, **how)
-    assert message in capsys.readouterr().out
-    assert not list(features.glob("recipes/*"))
+    average = model.get_layer("backbone").layers[2].moving_mean
+    for how, message in (
+        ({"epochs": 2}, "epochs (recipe 10, here 2)"),
+        ({"learning_rate": 0.01}, "optimizer"),
+        ({"steps": 60}, "steps (recipe 30, here 60)"),
+    ):
+        assert not handed_over(model, **how)
+        assert message in capsys.readouterr().out
+    before = average.numpy()
+    average.assign(before + 1e-3)
+    assert not handed_over(model)
+    assert "frozen weights" in capsys.readouterr().out
+    average.assign(before)
+    scale = model.get_layer("prepare").get_layer("scale")
+    kept, scale.scale = scale.scale, 1 / 127.5
+    assert not handed_over(model)
+    assert "layers" in capsys.readouterr().out
+    assert not list(tmp_path.glob("cache/recipes/*"))
+    scale.scale = kept
+    assert handed_over(model)
+    assert recipes.article_head(POCKET).history.loss.tolist() == [1.0] * 10
 
 
 def test_our_model_trains_its_middle_and_ends_early():
@@ -199,20 +196,27 @@ def test_copies_are_new_small_changes_and_a_seed_repeats_them():
     assert (other_seed != images).any()
 
 
-SOME = np.zeros((3, 8, 8)), np.zeros(3)
+SOME = np.zeros((3, 8, 8)), np.zeros(3, int)
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: recipes.augmented(SOME[0][..., None], SOME[1]), r"images: expected \(n, height, width\)"),
-        (lambda: recipes.augmented(SOME[0][:0], SOME[1][:0]), "n of at least 1"),
-        (lambda: recipes.augmented(SOME[0], SOME[1][:2]), "labels: expected one for each of 3 images"),
+        (
+            lambda: recipes.augmented(SOME[0][..., None], SOME[1]),
+            r"images: expected grey images \(n, height, width\)",
+        ),
+        (lambda: recipes.augmented(SOME[0][:0], SOME[1][:0]), r"one at least, got float64 \(0, 8, 8\)"),
+        (lambda: recipes.augmented(SOME[0], SOME[1][:2]), "labels: expected 3 whole numbers, one for each"),
         (lambda: recipes.augmented(*SOME, copies=-1), "copies: expected 0 or more, got -1"),
         (lambda: recipes.compile_as_ours(keras.Sequential(), steps=9), "steps: expected 10 or more, got 9"),
-        (lambda: recipes.our_classifier(POCKET, limit=100), "limit: expected 128 digits or more, got 100"),
-        (lambda: recipes.article_fine_tuned(POCKET, train_from=154), "into 154 backbone layers, got 154"),
-        (lambda: recipes.article_fine_tuned(POCKET, train_from=-1), "into 154 backbone layers, got -1"),
+        (lambda: recipes.our_classifier(POCKET, limit=100), "limit: expected 128 or more, got 100"),
+        (lambda: recipes.our_classifier(POCKET, limit=0), "limit: expected 128 or more, got 0"),
+        (
+            lambda: recipes.article_fine_tuned(POCKET, train_from=154),
+            "train_from: expected 0 to 153, got 154",
+        ),
+        (lambda: recipes.article_fine_tuned(POCKET, train_from=-1), "train_from: expected 0 to 153, got -1"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_trains(call, message, no_training):

@@ -6,7 +6,9 @@ import pandas as pd
 import pytest
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 import tlhelpers as tl
 from tlhelpers.evaluation import linear_probe
@@ -112,6 +114,23 @@ def test_probes_are_searched_by_the_penalty_for_each_feature():
     alone = {penalty: linear_probe(x, labels, held, held_labels, penalty=penalty) for penalty in (10.0, 0.5)}
     assert found.score == max(alone.values())
     assert choice == f"x, penalty {skeleton.best(alone):g}"
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_logistic_regressions_are_searched_by_their_penalty(scaled):
+    (x, labels), (held, held_labels) = noisy(0, 30, gain=0.3), noisy(2, 20, gain=0.3)
+    x, held = ((part * [1, 50, 1]).reshape(len(part), -1) for part in (x, held))
+    how = {"steps": 300, "scaled": scaled, "scoring": "roc_auc"}
+    found, choice = skeleton.search_logistic([1e-4, 1.0], {"x": x}, labels, {"x": held}, held_labels, **how)
+    areas = {}
+    for c in (1e-4, 1.0):
+        scale = StandardScaler().fit(x) if scaled else FunctionTransformer()
+        alone = LogisticRegression(C=c, max_iter=300).fit(scale.transform(x), labels)
+        scores = alone.decision_function(scale.transform(held))
+        areas[f"C {c:g}"] = roc_auc_score(held_labels, scores)
+        if choice == f"C {c:g}":
+            np.testing.assert_allclose(found.classifier.decision_function(held), scores)
+    assert found.score == areas[choice] == max(areas.values()) > min(areas.values())
 
 
 @pytest.fixture

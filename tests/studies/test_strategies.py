@@ -80,6 +80,10 @@ def rows_of(table, data, labels, *cell):
     return found & (table[["cut", "depth"]] == [*cell]).all(axis=1) if cell else found
 
 
+def answers(rows):
+    return np.stack([intervals.right_answers(packed) for packed in rows.right])
+
+
 def advise(n_examples, n_classes, similarity, **by):
     return tl.recommend_strategy(n_examples=n_examples, n_classes=n_classes, similarity=similarity, **by)
 
@@ -161,11 +165,8 @@ def test_seconds_decide_and_of_equals_the_earlier_cut(mapped):
 
 
 def test_the_cases_of_a_kind_count_alike(put):
-    put(
-        made_up(
-            BEST | {("mnist", "few"): ("block 5", "frozen"), ("pneumonia", "few"): ("block 12", "frozen")}
-        )
-    )
+    others = {("mnist", "few"): ("block 5", "frozen"), ("pneumonia", "few"): ("block 12", "frozen")}
+    put(made_up(BEST | others))
     # Cuts between the two best ones lose as much as either does.
     advice = advise(100, 10, "different")
     behind = strategies._behind(advice.evidence)
@@ -235,9 +236,8 @@ def test_the_table_has_what_was_measured_by_following_the_advice(mapped):
     assert (many.learning_rate, many.measured_rate, many.classes) == (0.0003, 0.001, 10)
     assert many.accuracy == pytest.approx(0.9)
     assert many.seconds == pytest.approx(22)
-    right = mapped[rows_of(mapped, "mnist", "many", "block 9", "half")].right
-    answers = np.array([intervals.right_answers(each) for each in right])
-    assert (many.low, many.high) == pytest.approx(intervals.interval(answers))
+    right = answers(mapped[rows_of(mapped, "mnist", "many", "block 9", "half")])
+    assert (many.low, many.high) == pytest.approx(intervals.interval(right))
     assert strategies.advice_table(by="classic").depth.tolist()[-1] == "everything"
     with pytest.raises(ValueError, match='by: expected "measured" or "classic", got \'guess\''):
         strategies.advice_table(by="guess")
@@ -323,17 +323,9 @@ def test_two_ways_to_choose_are_compared_with_the_same_seeds(by, against, mapped
     found = by_case(by, against)
     elsewhere = "measured elsewhere" in (by, against)
     assert ("flowers" in found.index.get_level_values(0)) != elsewhere
-    for (data, labels), row in found.iloc[:-1].iterrows():
-        right = [
-            np.array(
-                [
-                    intervals.right_answers(packed)
-                    for packed in mapped[rows_of(mapped, data, labels, *each.split(", "))].right
-                ],
-                float,
-            )
-            for each in (row.advised, row.against)
-        ]
+    for case, row in found.iloc[:-1].iterrows():
+        cells = [each.split(", ") for each in (row.advised, row.against)]
+        right = [answers(mapped[rows_of(mapped, *case, *cell)]).astype(float) for cell in cells]
         seeds = min(map(len, right))
         assert seeds == (5 if row.advised.endswith("frozen") and row.against.endswith("frozen") else 3)
         lost = right[1][:seeds] - right[0][:seeds]
@@ -363,10 +355,11 @@ def test_the_cost_counts_points(mapped):
     assert found.loc[("mnist", "few"), "cost"] == 0
 
 
-def test_the_cases_of_a_data_set_share_its_test_images(mapped):
+def test_the_cases_of_a_data_set_share_its_test_images(mapped, put):
     """A data set's images are counted once, not once for each of its cases."""
     many = mapped[mapped.data == "flowers"].query("labels == 'many'")
-    found = strategies.cost("frozen", table=pd.concat([many, many.assign(labels="few")]))
+    put(pd.concat([many, many.assign(labels="few")]))
+    found = strategies.cost("frozen")
     width = found.high - found.low
     # The seeds all differ alike here, so that nothing is averaged out.
     np.testing.assert_allclose(width, width[0])
@@ -384,16 +377,17 @@ def test_advice_from_elsewhere_does_not_look_at_the_case(put):
     assert found.loc[("mnist", "few"), "cost"] == pytest.approx(12)
 
 
-def test_a_way_that_there_is_not_has_no_cost(mapped):
+def test_a_way_that_there_is_not_has_no_cost(mapped, put):
     with pytest.raises(ValueError, match=r"by: expected .* got 'guess'"):
         strategies.cost("guess")
     with pytest.raises(ValueError, match=r"against: expected .* got 'best'"):
         strategies.cost("classic", against="best")
-    lacks = mapped[~rows_of(mapped, "mnist", "few", "end", "half")]
+    put(mapped[~rows_of(mapped, "mnist", "few", "end", "half")])
     with pytest.raises(LookupError, match="expected end, half of mnist, few labels, in the measured map"):
-        strategies.cost("classic", table=lacks)
+        strategies.cost("classic")
+    put(mapped[mapped.data == "flowers"])
     with pytest.raises(LookupError, match="at least one case"):
-        strategies.cost("measured elsewhere", table=mapped[mapped.data == "flowers"])
+        strategies.cost("measured elsewhere")
 
 
 def features(gain, *, n=120, classes=3, seed=0):

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 import tlhelpers as tl
-from tlhelpers import page, studies
-from tlhelpers.studies import intervals, unfreezing
+from tlhelpers import page
+from tlhelpers.studies import unfreezing
 
 POCKET = page.Edition("pocket", "digits", "mobilenet_v2_glyphs", "a test")
 FULL = page.Edition("full", "mnist", "mobilenet_v2_imagenet", "a test")
@@ -154,9 +154,7 @@ def test_settings_are_tried_until_the_best_is_within():
     assert (len(tried), unfreezing._best(tried)) == (4, 0.003)
 
 
-def test_two_seeds_choose_and_a_row_comes_out_again(monkeypatch):
-    found = studies.check_one(unfreezing.STUDY, edition=POCKET, which=1).iloc[0]
-    assert abs(found.now - found.then) <= found.allowed
+def test_two_seeds_choose(monkeypatch):
     asked = []
 
     def fitted(edition, way, *, seed, rate, setting, at):
@@ -188,14 +186,8 @@ def test_two_seeds_choose_and_a_row_comes_out_again(monkeypatch):
     unfreezing._chosen.cache_clear()
 
 
-def test_the_table_has_every_way_and_its_answers():
+def test_no_rate_of_the_table_lies_at_an_edge():
     table = page.measured("unfreezing")
-    for edition in (POCKET, FULL):
-        rows = table[table.edition == edition.name]
-        assert set(zip(rows.way, rows.seed, strict=True)) == {*unfreezing.STUDY.grid(edition)}
-        for right, share in (("right", "test_accuracy"), ("right_shifted", "shifted_accuracy")):
-            found = [intervals.right_answers(packed).mean() for packed in rows[right]]
-            np.testing.assert_allclose(found, rows[share], atol=1e-5)
     single = table[~table.way.isin(unfreezing.BASE) & (table.way != unfreezing.EARLY)]
     for row in single.itertuples():
         rates = [float(pair.split(": ")[0]) for pair in row.tried.split("; ")]

@@ -94,7 +94,7 @@ def test_a_row_learns_and_follows_its_seed(method, choice):
 def test_test_is_judged_at_validations_threshold(monkeypatch):
     data = xrays.load(POCKET)
     scores = ("as I please", data.validation.labels, 1.0 - 2 * data.test.labels)
-    monkeypatch.setattr(xrays, "_raw_pixels", lambda *_: scores)
+    monkeypatch.setattr(xrays, "_searched", lambda *_: scores)
     found = xrays.measure("raw pixels", 20, seed=0)
     assert (found["validation"], found["value"], found["choice"]) == (1.0, 0.0, "as I please")
     assert (found["sensitivity"], found["specificity"]) == (0.0, 0.0)
@@ -125,14 +125,3 @@ def test_fine_tuning_does_as_the_classic_advice_says(monkeypatch):
     found = xrays.measure("fine-tuned", 60, seed=3)
     assert found["choice"] == f"{advice.depth}, rate {advice.learning_rate:g}"
     assert (found["validation"], found["value"]) == (1.0, 1.0)
-
-
-@pytest.mark.parametrize("method", ["frozen", "raw pixels"])
-def test_a_row_of_the_table_comes_out_again(method, full_data, monkeypatch):
-    monkeypatch.setenv("TLHELPERS_EDITION", "full")
-    rows = page.measured("applications").query(f"domain == 'xrays' and method == {method!r}")
-    row = rows.query("labels == 50 and seed == 0").iloc[0]
-    found = xrays.measure(method, 50, seed=0)
-    names = ["value", "validation", "sensitivity", "specificity"]
-    assert found["choice"] == row.choice
-    assert [found[name] for name in names] == pytest.approx(list(row[names]), abs=1e-6)

@@ -7,6 +7,7 @@ fine-tuning's first step.
 """
 
 import dataclasses
+import functools
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -99,24 +100,6 @@ class ProgressBarMean(keras.callbacks.Callback):  # type: ignore[misc]
         self.rows.append({f"bar_{name}": (total + logs[name]) / n for name, total in sums})
 
 
-class HeadAdam(keras.optimizers.Adam):  # type: ignore[misc]
-    """Adam with a learning rate of its own for the layer "head".
-
-    `head_rate` is the head's, `learning_rate` that of all others.
-    """
-
-    def __init__(self, learning_rate: float, head_rate: float) -> None:
-        super().__init__(learning_rate)
-        self.times = head_rate / learning_rate
-
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """One variable's step, at its layer's rate."""
-        # TensorFlow's own variable, which Keras hands on here, has the path for a name.
-        if "head" in getattr(variable, "path", variable.name).split("/"):
-            learning_rate = learning_rate * self.times
-        super().update_step(gradient, variable, learning_rate)
-
-
 def _bar_grid(edition: Edition) -> list[tuple[str, str, float, float, int]]:
     own, full = edition.backbone, edition.name == "full"
     # Fine-tuning takes minutes in the full edition.
@@ -138,35 +121,19 @@ def _bar_row(
     training, and with ``val_`` before its name what validation's mode gives for the same digits.
     """
     edition = dataclasses.replace(edition, backbone=backbone)
-    if phase == "head":
-        model, at, first = recipes.article_model(edition, seed=seed), "pool", 1
-    else:
-        model, first = recipes.article_head(edition, seed=seed).model, recipes.HEAD_EPOCHS + 1
-        network = model.get_layer("backbone")
-        tl.freeze(network, train_from=recipes.TRAIN_FROM, batch_norm="train")
-        at = recipes.last_cut_before(model, network.layers[recipes.TRAIN_FROM].name)
+    plan = recipes.Head(edition, seed)
+    if phase != "head":
+        plan = recipes.FineTune(edition, seed, recipes.TRAIN_FROM)
     data, bar = tl.load_dataset(edition.dataset), ProgressBarMean()
-    prefix, suffix = tl.split(model, at=at)
     if phase == "step 0":
-        return _step_0(prefix, suffix, data.train)
-    train, validation = (tl.precompute(prefix, part.images) for part in (data.train, data.validation))
-    recipes.compile_as_article(suffix)
-    suffix.optimizer, suffix.steps_per_execution = HeadAdam(rate, head_rate), 1
-    suffix.optimizer.build(suffix.trainable_variables)
-    keras.utils.set_random_seed(seed)
-    history = suffix.fit(
-        train,
-        data.train.labels,
-        validation_data=(validation, data.validation.labels),
-        batch_size=recipes.BATCH_SIZE,
-        epochs=recipes.HEAD_EPOCHS if phase == "head" else recipes.FINE_TUNE_EPOCHS,
-        verbose=0,
-        callbacks=[bar],
-    )
+        model, at = plan.start()
+        return _step_0(*tl.split(model, at=at), data.train)
+    adam = recipes.GroupAdam(rate, ("block", "Conv", "head"))
+    adam.multipliers.assign([1.0, 1.0, head_rate / rate])
+    model, history = plan.train(functools.partial(recipes.compile_with, adam, steps=1), [bar])
     # The table has a column for the phase already: a row's key.
-    rows = tl.history_table(history, phase=phase, first_epoch=first).drop(columns="phase")
-    test_accuracy, _ = _scores(model, data.test)
-    return rows.join(pd.DataFrame(bar.rows)).assign(test_accuracy=test_accuracy)
+    rows = history.drop(columns="phase").join(pd.DataFrame(bar.rows))
+    return rows.assign(test_accuracy=_scores(model, data.test)[0])
 
 
 def _step_0(prefix: keras.Model, suffix: keras.Model, digits: tl.datasets.Split) -> pd.DataFrame:

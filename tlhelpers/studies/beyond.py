@@ -5,6 +5,7 @@ trains. And the protocol of MTEB's task MNIST: 16 digits a class, logistic regre
 """
 
 import dataclasses
+import functools
 import time
 import warnings
 from collections.abc import Callable
@@ -49,15 +50,14 @@ class Setting:
         model = recipes.our_model(edition, seed=seed)
         backbone = model.get_layer("backbone")
         tl.freeze(backbone, train_from="block_3_expand", batch_norm=self.batch_norm)
-        for layer in backbone.layers:
-            if isinstance(layer, keras.layers.BatchNormalization):
-                layer.momentum = self.momentum
+        recipes.follow_quickly(backbone, self.momentum)
         model.get_layer("dropout").rate = self.dropout
         images, labels = recipes.augmented(train.images, train.labels, copies=self.copies, seed=seed)
         steps = self.passes * -(-len(images) // recipes.OURS_BATCH_SIZE)
         rate = recipes.up_and_down(self.rate, steps) if self.schedule else self.rate
-        at, size = recipes.OURS_CUT, recipes.OURS_BATCH_SIZE
-        return _fit(model, at, images, labels, rate=rate, epochs=self.passes, seed=seed, batch_size=size)
+        how = {"epochs": self.passes, "batch_size": recipes.OURS_BATCH_SIZE, "seed": seed}
+        _fit(model, recipes.OURS_CUT, images, labels, rate, **how)
+        return model
 
 
 OURS = Setting()
@@ -184,22 +184,13 @@ def _head_only(edition: Edition, few: tl.datasets.Split, seed: int, setting: str
         head = keras.layers.Dense(10, activation="softmax", kernel_initializer=initial, name="head")
         model = keras.Model(digits, head(x))
         at, rate, epochs = "read", 0.003, 5
-    return _fit(model, at, few.images, few.labels, rate=rate, epochs=epochs, seed=seed, batch_size=32)
-
-
-def _fit(
-    model: keras.Model, at: str, x: Any, y: Any, *, rate: Any, epochs: int, seed: int, batch_size: int
-) -> keras.Model:
-    prefix, suffix = tl.split(model, at=at)
-    features = tl.precompute(prefix, x)
-    suffix.compile(
-        optimizer=keras.optimizers.Adam(rate),
-        loss="sparse_categorical_crossentropy",
-        steps_per_execution=recipes.STEPS_PER_EXECUTION,
-    )
-    keras.utils.set_random_seed(seed)
-    suffix.fit(features, y, batch_size=batch_size, epochs=epochs, verbose=0)
+    _fit(model, at, few.images, few.labels, rate, epochs=epochs, batch_size=32, seed=seed)
     return model
+
+
+def _fit(model: keras.Model, at: str, x: Array, y: Array, rate: Any, **how: Any) -> None:
+    compiling = functools.partial(recipes.compile_with, keras.optimizers.Adam(rate))
+    recipes.train_behind(model, at, x, y, compiling=compiling, **how)
 
 
 STUDY = Study(table="beyond", keys=("study", "setting", "seed"), grid=_grid, row=_row)

@@ -20,14 +20,13 @@ import pandas as pd
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, QuantileTransformer, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, QuantileTransformer
 
 from tlhelpers import _inputs, downloads, page
-from tlhelpers._errors import unknown_name
+from tlhelpers._errors import check_name
 from tlhelpers._formats import credit_table, german_table
 from tlhelpers.evaluation import bootstrap_interval
 from tlhelpers.features import precompute
@@ -35,7 +34,7 @@ from tlhelpers.freezing import freeze
 from tlhelpers.page import Edition
 from tlhelpers.prefix import split
 
-from .skeleton import application, best, fit_few, forget, in_proportion, search
+from .skeleton import application, best, fit_few, forget, in_proportion, search, search_logistic
 
 __all__ = [
     "ALONE",
@@ -205,12 +204,7 @@ def check_table(table: pd.DataFrame, columns: Columns, *, labelled: bool = False
 
 
 def _numbers(column: "pd.Series[Any]") -> "pd.Series[float]":
-    is_type = pd.api.types
-    if (
-        not is_type.is_numeric_dtype(column)
-        or is_type.is_bool_dtype(column)
-        or is_type.is_complex_dtype(column)
-    ):
+    if column.dtype.kind not in "iuf":
         example = next((value for value in column if not isinstance(value, (int, float))), column.iloc[0])
         raise TypeError(
             f"column {column.name!r}: expected numbers, got {column.dtype} (as {example!r}). Turn it into "
@@ -370,10 +364,8 @@ def fit(data: Segments, method: str, labels: int, *, seed: int = 0) -> Fitted:
     >>> model.predict(data.test).shape, model.validation > 0.9
     ((90,), True)
     """
-    if method not in METHODS:
-        raise unknown_name("method", method, METHODS)
-    if not 10 <= labels <= len(data.train):
-        raise ValueError(f"labels: expected 10 to {len(data.train)} rows of the target, got {labels}.")
+    check_name("method", method, METHODS)
+    labels = _inputs.whole("labels", labels, 10, len(data.train), "They are rows of the target.")
     few = data.train.iloc[in_proportion(data.train[data.columns.label].to_numpy(), labels, seed=seed)]
     (x, y), held = _rows(data, few), _rows(data, data.validation)
     if method in POOLED:
@@ -465,9 +457,10 @@ def _frozen(pretrained: keras.Model, x: Array, y: Array, held: Held) -> tuple[Sc
 
 
 def _logistic(x: Array, y: Array, held: Held) -> tuple[Score, str]:
-    classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
-    grid = {"logisticregression__C": INVERSE_PENALTIES}
-    return _searched(classifier, grid, x, y, held, "C {logisticregression__C:g}")
+    parts = {"columns": x}, y, {"columns": held[0]}, held[1]
+    how: dict[str, Any] = {"steps": 500, "scaled": True, "scoring": "roc_auc"}
+    found, choice = search_logistic(INVERSE_PENALTIES, *parts, **how)
+    return lambda rows: found.classifier.predict_proba(rows)[:, 1], choice
 
 
 def _boosted(x: Array, y: Array, held: Held, *, rows: tuple[int, ...]) -> tuple[Score, str]:
@@ -477,14 +470,9 @@ def _boosted(x: Array, y: Array, held: Held, *, rows: tuple[int, ...]) -> tuple[
         for leaves in LEAVES
         for least in rows
     ]
+    parts = {"columns": x}, y, {"columns": held[0]}, held[1]
+    found = search(lambda _: classifier, lambda _: grid, *parts, scoring="roc_auc")
     words = "{max_leaf_nodes} leaves of {min_samples_leaf} rows or more, {max_iter} trees"
-    return _searched(classifier, grid, x, y, held, words)
-
-
-def _searched(classifier: Any, grid: Any, x: Array, y: Array, held: Held, words: str) -> tuple[Score, str]:
-    """What has the highest area under the ROC curve on validation."""
-    data = {"columns": x}, y, {"columns": held[0]}, held[1]
-    found = search(lambda _: classifier, lambda _: grid, *data, scoring="roc_auc")
     return lambda rows: found.classifier.predict_proba(rows)[:, 1], words.format(**found.settings)
 
 

@@ -15,17 +15,28 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy import stats
-from sklearn.linear_model import LogisticRegression
 
 from tlhelpers import datasets
-from tlhelpers._errors import unknown_name
-from tlhelpers.backbones import feature_extractor, small_convnet
+from tlhelpers._errors import check_name
+from tlhelpers.backbones import small_convnet
 from tlhelpers.freezing import freeze
 from tlhelpers.page.editions import Edition
 from tlhelpers.prefix import split
 
 from . import recipes
-from .skeleton import SEEDS, Chosen, Study, best, draw, fit_few, forget, in_words, search, search_probes
+from .skeleton import (
+    SEEDS,
+    Chosen,
+    Study,
+    best,
+    draw,
+    fit_few,
+    forget,
+    in_words,
+    pixels,
+    search_logistic,
+    search_probes,
+)
 
 __all__ = ["METHODS", "RATES", "SIZES", "STUDY", "TRANSFER", "catches_up", "gains", "point"]
 
@@ -83,8 +94,7 @@ def point(
     ``cpu_seconds``, of all cores together, from labelled digits to classifier: the frozen part, training and
     choosing. Building the network's graph is left out, and so is the test.
     """
-    if method not in METHODS[edition.name]:
-        raise unknown_name(f"method of the {edition.name} edition", method, METHODS[edition.name])
+    check_name(f"method of the {edition.name} edition", method, METHODS[edition.name])
     if (rate is None) == (method in RATES):
         expected = f"one of {RATES[method]}" if method in RATES else "None: it has no learning rate"
         raise ValueError(f"rate of {method!r}: expected {expected}, got {rate}.")
@@ -105,32 +115,14 @@ Learned = tuple[dict[str, Any], Callable[[datasets.Split], float]]
 
 
 def _raw_pixels(few: datasets.Split, held: datasets.Split) -> Learned:
-    def pixels(images: Array) -> dict[str, Array]:
-        return {"pixels": images.reshape(len(images), -1) / np.float32(255)}
-
-    def choose(*parts: Any) -> tuple[Chosen, str]:
-        grid = {"C": INVERSE_PENALTIES}
-        chosen = search(lambda width: LogisticRegression(max_iter=200), lambda width: grid, *parts)
-        return chosen, f"C {chosen.settings['C']:g}"
-
-    return _searched(pixels, choose, few, held)
+    return _searched(pixels, functools.partial(search_logistic, INVERSE_PENALTIES, steps=200), few, held)
 
 
 def _frozen(edition: Edition, few: datasets.Split, held: datasets.Split) -> Learned:
-    see = _reader(edition)
-    see.predict(few.images[:1], verbose=0)  # builds the graph
-
-    def features(images: Array) -> dict[str, Array]:
-        return dict(zip(CUTS, see.predict(images, batch_size=256, verbose=0), strict=True))
-
+    shape, scaled = few.images.shape[1:], recipes.ARTICLE_RANGE
+    features = recipes.reader(edition.backbone, shape, CUTS, batch_size=256, pixel_range=scaled)
+    features(few.images[:1])  # builds the graph
     return _searched(features, functools.partial(search_probes, PENALTIES), few, held)
-
-
-@functools.cache
-def _reader(edition: Edition) -> keras.Model:
-    """Raw digits to what the frozen backbone makes of them after each of `CUTS`."""
-    image_shape = datasets.load_dataset(edition.dataset).train.images.shape[1:]
-    return feature_extractor(edition.backbone, image_shape, cuts=CUTS, pixel_range=recipes.ARTICLE_RANGE)
 
 
 def _searched(
@@ -144,8 +136,7 @@ def _searched(
     found = _found(choice, chosen.score, epochs=0, began=began)
 
     def test(part: datasets.Split) -> float:
-        x = features(part.images)[chosen.features].reshape(len(part), -1)
-        return float(chosen.classifier.score(x, part.labels))
+        return float(chosen.classifier.score(features(part.images)[chosen.features], part.labels))
 
     return found, test
 
@@ -212,13 +203,7 @@ def _built(edition: Edition, method: str, seed: int) -> tuple[keras.Model, keras
 def _network(edition: Edition, method: str) -> tuple[keras.Model, keras.Model]:
     """The same, compiled; kept, since building its graph is slow."""
     prefix, suffix = _built(edition, method, 0)
-    suffix.compile(
-        optimizer=keras.optimizers.Adam(),
-        loss="sparse_categorical_crossentropy",
-        metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],
-        steps_per_execution=STEPS,
-    )
-    suffix.optimizer.build(suffix.trainable_variables)
+    recipes.compile_with(keras.optimizers.Adam(), suffix, steps=STEPS)
     return prefix, suffix
 
 

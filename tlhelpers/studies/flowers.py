@@ -17,10 +17,10 @@ import pandas as pd
 
 from tlhelpers import datasets, images, page, recommend_strategy
 from tlhelpers._formats import flower_rows
-from tlhelpers.backbones import feature_extractor, load_backbone, preparation, small_convnet
+from tlhelpers.backbones import load_backbone, preparation, small_convnet
 from tlhelpers.page.editions import Edition
 
-from .recipes import classic_network, train_classic
+from .recipes import classic_network, compile_with, follow_quickly, reader, train_classic
 from .skeleton import application, best, draw, fit_few, forget, in_proportion, search_probes
 
 __all__ = [
@@ -127,7 +127,6 @@ def credit_line(data: datasets.Dataset | None = None, indices: npt.ArrayLike = (
 Found = tuple[str, npt.ArrayLike, npt.ArrayLike]
 """What validation chose, and the classes named on validation and on test."""
 
-_extractor = functools.cache(feature_extractor)  # building the graph is slow
 _convnet = functools.partial(small_convnet, (SCRATCH_SIZE, SCRATCH_SIZE, 3), widths=WIDTHS)
 
 
@@ -161,12 +160,9 @@ def measure(method: str, labels: int, *, seed: int, edition: Edition | None = No
 
 
 def _frozen(edition: Edition, data: datasets.Dataset, few: datasets.Split, **weights: Any) -> Found:
-    shape, size = few.images.shape[1:], IMAGE_SIZE[edition.name]
-    see = _extractor(edition.backbone, shape, cuts=CUTS, image_size=size, pool=True, **weights)
-    x, validation, test = (
-        dict(zip(CUTS, see.predict(part.images, verbose=0), strict=True))
-        for part in (few, data.validation, data.test)
-    )
+    how = {"batch_size": 32, "image_size": IMAGE_SIZE[edition.name], "pool": True, **weights}
+    read = reader(edition.backbone, few.images.shape[1:], CUTS, **how)
+    x, validation, test = (read(part.images) for part in (few, data.validation, data.test))
     found, choice = search_probes(PENALTIES, x, few.labels, validation, data.validation.labels)
     named = (found.classifier.predict(seen[found.features]) for seen in (validation, test))
     return choice, *named
@@ -213,9 +209,7 @@ def _network(method: str, edition: Edition, classes: int, seed: int = 0) -> kera
         return _convnet(classes=classes, seed=seed)
     size = IMAGE_SIZE[edition.name]
     backbone = load_backbone(edition.backbone, image_size=size, weights="random", seed=seed)
-    for layer in backbone.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = 0.9  # Keras' 0.999 lags behind in so few steps, and validation would see it
+    follow_quickly(backbone, 0.9)
     inputs = keras.Input((size, size, 3))
     x = backbone(preparation(edition.backbone, inputs.shape[1:], image_size=size)(inputs))
     x = keras.layers.GlobalAveragePooling2D()(x)
@@ -228,9 +222,7 @@ def _network(method: str, edition: Edition, classes: int, seed: int = 0) -> kera
 def _untrained(method: str, edition: Edition, classes: int) -> keras.Model:
     """It, compiled; kept, since building its graph is slow."""
     model = _network(method, edition, classes)
-    accuracy = keras.metrics.SparseCategoricalAccuracy("accuracy")
-    model.compile(keras.optimizers.Adam(), "sparse_categorical_crossentropy", metrics=[accuracy])
-    model.optimizer.build(model.trainable_variables)
+    compile_with(keras.optimizers.Adam(), model, steps=1)
     return model
 
 

@@ -13,18 +13,17 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sklearn.metrics import roc_auc_score
 from threadpoolctl import threadpool_limits
 
 from tlhelpers import datasets
-from tlhelpers._errors import unknown_name
+from tlhelpers._errors import check_name
 from tlhelpers.backbones import feature_extractor
 from tlhelpers.page.editions import Edition
 
 from . import closed_form
-from .intervals import pack
+from .intervals import judged
 from .recipes import classic_network, probe_head
-from .skeleton import SEEDS, Network, Study, best, draw, fit_with_cosine, in_proportion, in_words
+from .skeleton import SEEDS, Network, Study, best, draw, fit_with_cosine, in_proportion, in_words, parts
 
 __all__ = ["CASES", "CUTS", "DEPTHS", "RATES", "STUDY", "Case", "case", "cell", "train_from"]
 
@@ -52,7 +51,6 @@ CHOOSING = (0, 1)
 """Seeds over whose mean validation accuracy a cell's setting is chosen; it then serves all seeds."""
 
 FROZEN_SEEDS = range(5)
-_MOST_VALIDATION, _MOST_TEST = 1000, 2000
 _LAST_BLOCK = {"block 5": 5, "block 9": 9, "block 12": 12, "end": 16}
 
 
@@ -108,8 +106,7 @@ def case(edition: str, data: str, labels: str) -> Case:
     """A case of the map by its name in the table."""
     names = {f"{c.edition}, {c.data}, {c.labels}": c for c in CASES}
     wanted = f"{edition}, {data}, {labels}"
-    if wanted not in names:
-        raise unknown_name("case of the map", wanted, names)
+    check_name("case of the map", wanted, names)
     return names[wanted]
 
 
@@ -123,22 +120,10 @@ def train_from(cut: str, depth: str) -> str | None:
     'block_5_expand'
     """
     for what, name, names in (("cut", cut, CUTS), ("depth", depth, DEPTHS)):
-        if name not in names:
-            raise unknown_name(what, name, names)
+        check_name(what, name, names)
     last = _LAST_BLOCK[cut]
     first = {"last block": last, "half": last // 2 + 1}.get(depth)
     return f"block_{first}_expand" if first else "Conv1" if depth == "everything" else None
-
-
-@functools.cache
-def _parts(data: str) -> tuple[datasets.Split, datasets.Split, datasets.Split]:
-    """Training, validation and test images; of the last two no more than it takes, the same for all seeds."""
-    whole = datasets.load_dataset(data)
-    validation, test = (
-        part.take(np.sort(in_proportion(part.labels, most, seed=0)))
-        for part, most in ((whole.validation, _MOST_VALIDATION), (whole.test, _MOST_TEST))
-    )
-    return whole.train, validation, test
 
 
 Setting = tuple[str, float, float]
@@ -163,29 +148,16 @@ def cell(case: Case, cut: str, depth: str) -> Run:
 
 
 def _draw(case: Case, seed: int) -> datasets.Split:
-    return draw(_parts(case.data)[0], case.examples, seed=seed, rule=in_proportion)
-
-
-def _judged(case: Case, held: Array, seen: Array) -> dict[str, Any]:
-    """Accuracies from scores (n, classes) of the validation and the test images."""
-    _, validation, test = _parts(case.data)
-    right = seen.argmax(axis=1) == test.labels
-    auc = roc_auc_score(test.labels, seen[:, 1] - seen[:, 0]) if case.classes == 2 else np.nan
-    return {
-        "validation_accuracy": float((held.argmax(axis=1) == validation.labels).mean()),
-        "test_accuracy": float(right.mean()),
-        "test_auc": float(auc),
-        "right": pack(right),
-    }
+    return draw(parts(case.data)[0], case.examples, seed=seed, rule=in_proportion)
 
 
 def _frozen(case: Case, cut: str) -> Run:
-    train, *others = _parts(case.data)
+    train, validation, test = parts(case.data)
     see = feature_extractor(
         case.backbone, train.images.shape[1:], cuts=[CUTS[cut]], image_size=case.image_size
     )
     features = functools.partial(see.predict, batch_size=100, verbose=0)
-    known = [features(part.images) for part in others]
+    known = [features(part.images) for part in (validation, test)]
 
     @functools.cache
     def spans(readout: str, seed: int) -> tuple[list[Array], dict[str, float]]:
@@ -200,7 +172,8 @@ def _frozen(case: Case, cut: str) -> Run:
     def run(setting: Setting, seed: int) -> dict[str, Any]:
         (few, *rest), scores = spans(setting[0], seed)
         weights, level, _ = closed_form.ridge(few, _draw(case, seed).labels, setting[1])
-        return {**_judged(case, *(each @ weights + level for each in rest)), **scores}
+        held, seen = (each @ weights + level for each in rest)
+        return {**judged(held, validation.labels, seen, test.labels), **scores}
 
     return run
 
@@ -210,7 +183,7 @@ def _read(features: Array, readout: str) -> Array:
 
 
 def _trained(case: Case, cut: str, first: str) -> Run:
-    train, validation, test = _parts(case.data)
+    train, validation, test = parts(case.data)
 
     @functools.cache
     def network(readout: str) -> tuple[Network, Array, Array]:
@@ -243,8 +216,8 @@ def _trained(case: Case, cut: str, first: str) -> Run:
         began = time.process_time()
         fit_with_cosine(net.suffix, x, labels, rate=rate, seed=seed, callbacks=(), **how)
         spent = once + time.process_time() - began
-        scores = (net.suffix.predict(each, batch_size=250, verbose=0) for each in others)
-        return {**_judged(case, *scores), "cpu_seconds": round(spent, 2)}
+        held, seen = (net.suffix.predict(each, batch_size=250, verbose=0) for each in others)
+        return {**judged(held, validation.labels, seen, test.labels), "cpu_seconds": round(spent, 2)}
 
     return run
 
@@ -314,7 +287,7 @@ def _grid(edition: Edition) -> list[tuple[str, str, str, str]]:
 def _again(edition: Edition, row: "pd.Series[Any]") -> tuple[float, int]:
     run = cell(case(edition.name, row.data, row.labels), row.cut, row.depth)
     found = run((row.readout, float(row.penalty), float(row.learning_rate)), int(row.seed))
-    return found["test_accuracy"], len(_parts(row.data)[-1])
+    return found["test_accuracy"], len(parts(row.data)[-1])
 
 
 STUDY = Study(

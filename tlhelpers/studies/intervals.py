@@ -10,8 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
+from sklearn.metrics import roc_auc_score
 
-__all__ = ["interval", "pack", "right_answers"]
+__all__ = ["interval", "judged", "pack", "right_answers"]
+
+Scores = npt.NDArray[np.floating[Any]]
+Answers = npt.NDArray[np.int64]
 
 
 def interval(*right: npt.NDArray[Any] | Sequence[Any]) -> tuple[float, float]:
@@ -69,6 +73,21 @@ def pack(right: npt.NDArray[np.bool_]) -> str:
     """
     # Eight answers in two hexadecimal digits. The letter keeps a reader from taking it for a number.
     return f"{len(right)}x{np.packbits(right).tobytes().hex()}"
+
+
+def judged(held: Scores, truth: Answers, seen: Scores, labels: Answers) -> dict[str, Any]:
+    """A row's accuracies, packed answers and, of two classes, AUC.
+
+    From scores (n, classes) of the validation and of the test examples, each followed by their classes.
+    """
+    right = seen.argmax(axis=1) == labels
+    auc = roc_auc_score(labels, seen[:, 1] - seen[:, 0]) if seen.shape[1] == 2 else np.nan
+    return {
+        "validation_accuracy": float((held.argmax(axis=1) == truth).mean()),
+        "test_accuracy": float(right.mean()),
+        "test_auc": float(auc),
+        "right": pack(right),
+    }
 
 
 def right_answers(packed: str) -> npt.NDArray[np.bool_]:

@@ -130,9 +130,7 @@ def classifier(edition: Edition, way: str, seed: int) -> keras.Model:
         tl.freeze(backbone)
     if scratch:
         tl.freeze(backbone, train_from=0, batch_norm="train")
-    for layer in backbone.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = MOMENTUM
+    recipes.follow_quickly(backbone, MOMENTUM)
     return model
 
 

@@ -8,9 +8,9 @@ made from everything that went in. A chapter that has just run its lines hands t
 import dataclasses
 import functools
 import importlib
-import json
-import shutil
+import io
 import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -25,9 +25,9 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics import log_loss
 from tqdm.keras import TqdmCallback
 
-from tlhelpers import cache, datasets
+from tlhelpers import _inputs, cache, datasets
 from tlhelpers._graph import signature
-from tlhelpers.backbones import load_backbone, preparation
+from tlhelpers.backbones import feature_extractor, load_backbone, preparation
 from tlhelpers.evaluation import history_table
 from tlhelpers.features import precompute
 from tlhelpers.freezing import freeze, leaves
@@ -94,15 +94,18 @@ def article_model(edition: editions.Edition, *, seed: int = 0) -> keras.Model:
 
 def compile_as_article(model: keras.Model) -> None:
     """Compile as the article does: Adam with Keras' defaults, categorical cross-entropy, accuracy."""
-    _compile(model, keras.optimizers.Adam())
+    compile_with(keras.optimizers.Adam(), model)
 
 
-def _compile(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
+def compile_with(
+    optimizer: keras.optimizers.Optimizer, model: keras.Model, *, steps: int = STEPS_PER_EXECUTION
+) -> None:
+    """Compile a classifier with its loss and its accuracy, `steps` of training in one call."""
     model.compile(
         optimizer=optimizer,
         loss="sparse_categorical_crossentropy",
         metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],
-        steps_per_execution=STEPS_PER_EXECUTION,
+        steps_per_execution=steps,
     )
     # TensorFlow traces a training step twice if variables are made inside it: the optimiser's, or a metric's
     # that was given by name. To have them made before changes no number.
@@ -115,7 +118,7 @@ def article_head(edition: editions.Edition, *, seed: int = 0) -> Trained:
     The seed is for the head's initial weights and the order of the batches. Shown line by line in the chapter
     "Train the head".
     """
-    return _run(_Head(edition, seed))
+    return _run(Head(edition, seed))
 
 
 def article_fine_tuned(edition: editions.Edition, *, train_from: int = TRAIN_FROM, seed: int = 0) -> Trained:
@@ -125,9 +128,8 @@ def article_fine_tuned(edition: editions.Edition, *, train_from: int = TRAIN_FRO
     Shown line by line in the chapter "Fine-tune the top".
     """
     layers = len(load_backbone(edition.backbone).layers)
-    if not 0 <= train_from < layers:
-        raise ValueError(f"train_from: expected an index into {layers} backbone layers, got {train_from}.")
-    return _run(_FineTune(edition, seed, train_from))
+    train_from = _inputs.whole("train_from", train_from, 0, layers - 1, "Count the backbone's layers from 0.")
+    return _run(FineTune(edition, seed, train_from))
 
 
 def our_model(
@@ -144,9 +146,7 @@ def our_model(
     whole = load_backbone(edition.backbone, weights=weights, seed=seed)
     backbone = keras.Model(whole.inputs, whole.get_layer(OURS_END).output, name="backbone")
     freeze(backbone, train_from="block_3_expand", batch_norm="train")
-    for layer in backbone.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = 0.95
+    follow_quickly(backbone, 0.95)
     inputs = keras.Input(image_shape, name="digits")
     x = backbone(preparation(edition.backbone, image_shape, pixel_range=ARTICLE_RANGE)(inputs))
     x = keras.layers.Flatten(name="flatten")(x)
@@ -154,6 +154,13 @@ def our_model(
     initial = keras.initializers.GlorotUniform(seed=seed)
     outputs = keras.layers.Dense(10, activation="softmax", kernel_initializer=initial, name="head")(x)
     return keras.Model(inputs, outputs, name="classifier")
+
+
+def follow_quickly(backbone: keras.Model, momentum: float) -> None:
+    """Set BatchNorm's momentum: with Keras' 0.999 its averages lag behind where steps are few."""
+    for layer in backbone.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = momentum
 
 
 def augmented(
@@ -166,7 +173,7 @@ def augmented(
     layers. Explained in the chapter "Go beyond the article".
 
     Takes grey images (n, height, width) of any numeric dtype, on a background of 0, and their labels, (n,).
-    Gives ((copies + 1) * n, height, width) and ((copies + 1) * n,), of the same dtypes, the originals first.
+    Gives ((copies + 1) * n, height, width) of the same dtype, the originals first, and int64 labels.
 
     Examples
     --------
@@ -176,15 +183,10 @@ def augmented(
     >>> images.shape, images.dtype, labels.shape
     ((15, 8, 8), dtype('uint8'), (15,))
     """
-    if images.ndim != 3 or len(images) == 0:
-        raise ValueError(
-            f"images: expected (n, height, width) with n of at least 1, got {images.shape}. "
-            "Give grey images without a channel axis."
-        )
-    if labels.shape != images.shape[:1]:
-        raise ValueError(f"labels: expected one for each of {len(images)} images, got {labels.shape}.")
-    if copies < 0:
-        raise ValueError(f"copies: expected 0 or more, got {copies}.")
+    expected, advice = "grey images (n, height, width), one at least", "Give them without a channel axis."
+    images = _inputs.array("images", images, expected, advice, ndim=(3,))
+    labels = _inputs.labels("labels", labels, len(images))
+    copies = _inputs.whole("copies", copies, 0)
     change = keras.Sequential(
         [
             keras.layers.RandomRotation(12 / 360, fill_mode="constant", seed=seed),
@@ -207,9 +209,8 @@ def compile_as_ours(model: keras.Model, *, steps: int) -> None:
 
     `steps` are those of all epochs. Explained in the chapter "Go beyond the article".
     """
-    if steps < 10:
-        raise ValueError(f"steps: expected 10 or more, got {steps}. Give the steps of all epochs together.")
-    _compile(model, keras.optimizers.Adam(up_and_down(0.002, steps)))
+    steps = _inputs.whole("steps", steps, 10, advice="Give the steps of all epochs together.")
+    compile_with(keras.optimizers.Adam(up_and_down(0.002, steps)), model)
 
 
 def up_and_down(peak: float, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
@@ -229,8 +230,8 @@ def our_classifier(edition: editions.Edition, *, limit: int | None = None, seed:
     copies, the dropout and the order of the batches. Shown line by line in the chapter "Go beyond the
     article".
     """
-    if limit is not None and limit < OURS_BATCH_SIZE:
-        raise ValueError(f"limit: expected {OURS_BATCH_SIZE} digits or more, got {limit}.")
+    if limit is not None:
+        limit = _inputs.whole("limit", limit, OURS_BATCH_SIZE, advice="A batch of digits is the least.")
     return _run(_Ours(edition, seed, limit))
 
 
@@ -242,7 +243,9 @@ def last_cut_before(model: keras.Model, layer: str) -> str:
 
 
 @dataclass(frozen=True)
-class _Head:
+class Head:
+    """A training that later chapters start from: what trains, from where, on what."""
+
     edition: editions.Edition
     seed: int
     name: ClassVar[str] = "article_head"
@@ -263,12 +266,37 @@ class _Head:
         """What it trains on."""
         return train.images, train.labels
 
-    def compile(self, suffix: keras.Model, steps: int) -> None:
+    def compile(self, steps: int, suffix: keras.Model) -> None:
+        """Compile what trains, for so many steps in all."""
         compile_as_article(suffix)
+
+    def train(
+        self,
+        compiling: Callable[[keras.Model], None] | None = None,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+    ) -> tuple[keras.Model, pd.DataFrame]:
+        """The classifier after this phase, and its history; `compiling` may take the recipe's place."""
+        model, at = self.start()
+        data = datasets.load_dataset(self.edition.dataset)
+        images, labels = self.digits(data.train)
+        steps = self.epochs * -(-len(images) // self.batch_size)
+        history = train_behind(
+            model,
+            at,
+            images,
+            labels,
+            compiling=compiling or functools.partial(self.compile, steps),
+            batch_size=self.batch_size,
+            epochs=self.epochs,
+            seed=self.seed,
+            validation=data.validation,
+            callbacks=callbacks,
+        )
+        return model, history_table(history, phase=self.phase, first_epoch=self.first_epoch)
 
 
 @dataclass(frozen=True)
-class _FineTune(_Head):
+class FineTune(Head):
     train_from: int
     name: ClassVar[str] = "article_fine_tuned"
     phase: ClassVar[str] = "fine-tuning"
@@ -288,7 +316,7 @@ class _FineTune(_Head):
 
 
 @dataclass(frozen=True)
-class _Ours(_Head):
+class _Ours(Head):
     limit: int | None
     name: ClassVar[str] = "our_classifier"
     phase: ClassVar[str] = "ours"
@@ -307,7 +335,7 @@ class _Ours(_Head):
     def digits(self, train: datasets.Split) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         return augmented(train.images[: self.limit], train.labels[: self.limit], seed=self.seed)
 
-    def compile(self, suffix: keras.Model, steps: int) -> None:
+    def compile(self, steps: int, suffix: keras.Model) -> None:
         compile_as_ours(suffix, steps=steps)
 
 
@@ -316,30 +344,76 @@ def our_passes(edition: editions.Edition) -> int:
     return 2 if edition.name == "full" else 20
 
 
-def _run(plan: _Head) -> Trained:
-    folder = _folder(plan)
-    if _is_whole(folder):
-        return _load(plan, folder)
-    with cache.lock(folder.name):
-        if not _is_whole(folder):
-            model, at = plan.start()
-            data = datasets.load_dataset(plan.edition.dataset)
-            prefix, suffix = split(model, at=at)
-            images, labels = plan.digits(data.train)
-            train, validation = (precompute(prefix, each) for each in (images, data.validation.images))
-            plan.compile(suffix, steps=plan.epochs * -(-len(images) // plan.batch_size))
-            keras.utils.set_random_seed(plan.seed)
-            history = suffix.fit(
-                train,
-                labels,
-                validation_data=(validation, data.validation.labels),
-                batch_size=plan.batch_size,
-                epochs=plan.epochs,
-                verbose=0,
-                callbacks=[TqdmCallback(verbose=0, desc=plan.name, leave=False)],
-            )
-            _store(folder, model, history_table(history, phase=plan.phase, first_epoch=plan.first_epoch))
-    return _load(plan, folder)
+def _run(plan: Head) -> Trained:
+    path = _path(plan)
+    if (kept := _read(path)) is None:
+        with cache.lock(path.stem):
+            if (kept := _read(path)) is None:
+                bar = TqdmCallback(verbose=0, desc=plan.name, leave=False)
+                _store(path, *plan.train(callbacks=[bar]))
+                kept = _read(path)
+    assert kept, path
+    model, (weights, history) = plan.blank(), kept
+    model.set_weights(weights)
+    return Trained(model, history)
+
+
+def train_behind(
+    model: keras.Model,
+    at: str,
+    images: npt.NDArray[Any],
+    labels: npt.NDArray[np.int64],
+    *,
+    compiling: Callable[[keras.Model], None],
+    batch_size: int,
+    epochs: int,
+    seed: int,
+    validation: datasets.Split | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> keras.callbacks.History:
+    """Run what lies before a cut once, then compile and train the rest; the seed orders the batches."""
+    prefix, suffix = split(model, at=at)
+    features = precompute(prefix, images)
+    held = (precompute(prefix, validation.images), validation.labels) if validation else None
+    compiling(suffix)
+    keras.utils.set_random_seed(seed)
+    how: dict[str, Any] = {"batch_size": batch_size, "epochs": epochs, "callbacks": [*callbacks]}
+    return suffix.fit(features, labels, validation_data=held, verbose=0, **how)
+
+
+GROUPS = (*(f"block_{number}" for number in range(3, 10)), "head")  # what our recipe trains
+
+
+class GroupAdam(keras.optimizers.Adam):  # type: ignore[misc]
+    """Adam with a multiplier of the learning rate for each group of layers.
+
+    Adam divides each gradient by its usual size, so to scale a gradient changes nothing: the rate itself
+    must be scaled. A group's multiplier may change between epochs, without another `compile`; its moments go
+    on being averaged while it is 0. Source: the discriminative learning rates of Howard and Ruder, 2018.
+
+    `groups` are beginnings of layer names, each followed by ``_`` or the name's end. `multipliers` is a
+    variable, float32, one number for each group, 1 at first: ``adam.multipliers.assign([0.1, 1.0])``.
+    """
+
+    def __init__(self, learning_rate: float = 0.001, groups: tuple[str, ...] = GROUPS) -> None:
+        super().__init__(learning_rate)
+        self.groups = tuple(groups)
+        ones = np.ones(len(groups), "float32")
+        self.multipliers = keras.Variable(ones, trainable=False, name="multipliers")
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """One variable's step, at its group's rate."""
+        # TensorFlow's own variable, which Keras hands on here, has the path for a name.
+        path = getattr(variable, "path", variable.name).partition(":")[0]
+        layer = path.split("/")[-2]
+        for place, group in enumerate(self.groups):
+            if layer == group or layer.startswith(f"{group}_"):
+                super().update_step(gradient, variable, learning_rate * self.multipliers[place])
+                return
+        raise ValueError(
+            f"{path}: expected a layer of one of {', '.join(self.groups)}, got none of them. "
+            "Freeze it, or name its group."
+        )
 
 
 def keep(
@@ -355,7 +429,7 @@ def keep(
     themselves. Used in the chapters "Train the head" and "Fine-tune the top".
     """
     trains = [i for i, layer in enumerate(model.get_layer("backbone").layers) if layer.trainable]
-    plan = _FineTune(edition, seed, trains[0]) if trains else _Head(edition, seed)
+    plan = FineTune(edition, seed, trains[0]) if trains else Head(edition, seed)
     reference, at = plan.start()
     expected_suffix = split(reference, at=at)[1]
     compile_as_article(expected_suffix)
@@ -370,9 +444,7 @@ def keep(
         shown = [f"{name} (recipe {_short(expected[name])}, here {_short(got[name])})" for name in differs]
         print(f"Not kept for later chapters, since it differs from the recipe in {', '.join(shown)}.")
         return False
-    folder = _folder(plan)
-    with cache.lock(folder.name):
-        _store(folder, model, history_table(history, phase=plan.phase, first_epoch=plan.first_epoch))
+    _store(_path(plan), model, history_table(history, phase=plan.phase, first_epoch=plan.first_epoch))
     return True
 
 
@@ -403,7 +475,7 @@ def _short(value: Any) -> str:
     return text if len(text) <= 40 else f"{text[:12]}..."
 
 
-def _folder(plan: _Head) -> Path:
+def _path(plan: Head) -> Path:
     """Where a recipe's result lies: a name made from all that goes into it."""
     data = datasets.load_dataset(plan.edition.dataset)
     backbone = load_backbone(plan.edition.backbone)
@@ -417,44 +489,47 @@ def _folder(plan: _Head) -> Path:
         *[keras.ops.convert_to_numpy(weight) for weight in backbone.weights],
         *[array for part in (data.train, data.validation) for array in (part.images, part.labels)],
     )
-    return cache.cache_folder() / "recipes" / f"{plan.name}-{key[:32]}"
+    return cache.cache_folder() / "recipes" / f"{plan.name}-{key[:32]}.npz"
 
 
-def _store(folder: Path, model: keras.Model, history: pd.DataFrame) -> None:
-    if _is_whole(folder):
-        return
-    shutil.rmtree(folder, ignore_errors=True)
-    with cache.atomic_folder(folder) as partial:
+def _store(path: Path, model: keras.Model, history: pd.DataFrame) -> None:
+    weights = [keras.ops.convert_to_numpy(each) for each in model.weights]
+    with cache.atomic_file(path) as partial:
         # Not HDF5, which ends the process where a disk is full.
-        np.savez(partial / "weights.npz", *(keras.ops.convert_to_numpy(each) for each in model.weights))
-        history.to_json(partial / "history.json", orient="records")
-        (partial / "sums.json").write_text(json.dumps(_sums(partial, folder.name)), "utf-8")
+        np.savez(partial, *weights, name=path.stem, history=history.to_json(orient="records"))
 
 
-def _sums(folder: Path, name: str) -> dict[str, str]:
-    """Digests of a stored result; those of another recipe's are others."""
-    files = ("weights.npz", "history.json")
-    return {file: cache.content_key(name, (folder / file).read_bytes()) for file in files}
-
-
-def _is_whole(folder: Path) -> bool:
-    """Whether a result lies there as it was stored; says so where it lies there otherwise."""
-    if not folder.exists():
-        return False
+def _read(path: Path) -> tuple[list[npt.NDArray[Any]], pd.DataFrame] | None:
+    """The weights and the history that lie there; says so where they are not as they were stored."""
+    if not path.exists():
+        return None
     try:
-        if json.loads((folder / "sums.json").read_text("utf-8")) == _sums(folder, folder.name):
-            return True
-    except (OSError, ValueError):
+        with np.load(path) as stored:  # an archive keeps a checksum of each array
+            kept = {name: stored[name] for name in stored.files}
+        history = io.StringIO(str(kept.pop("history")))
+        if kept.pop("name") == path.stem:  # not another recipe's
+            return [*kept.values()], pd.read_json(history, orient="records", precise_float=True)
+    except Exception:  # an archive fails in as many ways as there are bytes to change
         pass
-    warnings.warn(f"{folder} is damaged (changed or truncated); it is computed again.", stacklevel=4)
-    return False
+    warnings.warn(f"{path} is damaged (changed or truncated); it is computed again.", stacklevel=4)
+    return None
 
 
-def _load(plan: _Head, folder: Path) -> Trained:
-    model = plan.blank()
-    with np.load(folder / "weights.npz") as stored:
-        model.set_weights([stored[name] for name in stored.files])
-    return Trained(model, pd.read_json(folder / "history.json", orient="records", precise_float=True))
+# -- a frozen network, read at several depths ------------------------------------------------------
+
+
+@functools.cache  # building the graph is slow
+def reader(
+    backbone: str, image_shape: tuple[int, ...], cuts: tuple[str, ...], *, batch_size: int, **how: Any
+) -> Callable[[npt.NDArray[Any]], dict[str, npt.NDArray[np.float32]]]:
+    """What gives the frozen features (n, numbers) of raw images, by cut; `how` is for `feature_extractor`."""
+    see = feature_extractor(backbone, image_shape, cuts=cuts, **how)
+
+    def read(images: npt.NDArray[Any]) -> dict[str, npt.NDArray[np.float32]]:
+        seen = see.predict(images, batch_size=batch_size, verbose=0)
+        return {cut: each.reshape(len(images), -1) for cut, each in zip(cuts, seen, strict=True)}
+
+    return read
 
 
 # -- the classic shape, trained from any depth ----------------------------------------------------

@@ -20,10 +20,9 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
-from tlhelpers import downloads, page
-from tlhelpers._errors import unknown_name
+from tlhelpers import _inputs, downloads, page
+from tlhelpers._errors import check_name
 from tlhelpers._formats import labelled_sentences, polarity_sentences, word_vectors
 from tlhelpers.encoders import MINILM, STAND_IN_WORDS, Encoder, check_texts, load_encoder, pooled_blocks
 from tlhelpers.features import precompute
@@ -31,7 +30,7 @@ from tlhelpers.freezing import freeze
 from tlhelpers.page import Edition
 from tlhelpers.prefix import split
 
-from .skeleton import SEEDS, Network, Study, application, best, draw, search, search_probes
+from .skeleton import SEEDS, Network, Study, application, best, draw, search, search_logistic, search_probes
 
 __all__ = [
     "DOMAINS",
@@ -87,11 +86,7 @@ class Reviews:
 
     def __post_init__(self) -> None:
         check_texts(self.texts)
-        if self.labels.shape != (len(self.texts),) or not np.isin(self.labels, (0, 1)).all():
-            raise ValueError(
-                f"labels: expected 0 or 1 for each of {len(self.texts)} texts, got shape {self.labels.shape} "
-                f"and values {np.unique(self.labels)[:5].tolist()}. Make blame 0 and praise 1."
-            )
+        _inputs.labels("labels", self.labels, len(self.texts), 2)
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -179,8 +174,7 @@ def load(name: str, *, edition: Edition | None = None) -> Domain:
     """
     edition = edition or page.current()
     names = DOMAINS if edition.name == "full" else _OPENINGS
-    if name not in names:
-        raise unknown_name(f"domain of the {edition.name} edition", name, names)
+    check_name(f"domain of the {edition.name} edition", name, names)
     return _load(name, edition.name)
 
 
@@ -239,8 +233,7 @@ def fit(
     Raises ValueError if `few` holds one class only. The seed is for fine-tuning: the head's random weights,
     dropout and the order of the sentences.
     """
-    if method not in METHODS:
-        raise unknown_name("method", method, METHODS)
+    check_name("method", method, METHODS)
     if len(np.unique(few.labels)) < 2:
         raise ValueError("few: expected praise and blame, got one of them only. Draw from both classes.")
     edition = edition or page.current()
@@ -277,18 +270,18 @@ def _features(method: str, edition: Edition, texts: Sequence[str]) -> Features:
 
 def _searched(method: str, x: Features, labels: Labels, held: Features, held_labels: Labels) -> Learnt:
     """Try each setting with each kind of features, the strongest penalty first."""
-    choose = functools.partial(search, train=x, labels=labels, validation=held, validation_labels=held_labels)
-    logistic, inverse = LogisticRegression(max_iter=1_000), {"logisticregression__C": INVERSE_PENALTIES}
+    parts = x, labels, held, held_labels
     if method == "frozen":
-        found, choice = search_probes(PENALTIES, x, labels, held, held_labels)
+        found, choice = search_probes(PENALTIES, *parts)
     elif method == "word vectors":
-        found = choose(lambda _: make_pipeline(StandardScaler(), logistic), lambda _: inverse)
-        choice = f"C {found.settings['logisticregression__C']:g}"
+        found, choice = search_logistic(INVERSE_PENALTIES, *parts, steps=1_000, scaled=True)
     else:
-        found = choose(
-            lambda _: make_pipeline(TfidfVectorizer(sublinear_tf=True), logistic),
-            lambda _: [{"tfidfvectorizer__ngram_range": [(1, most)], **inverse} for most in (1, 2)],
-        )
+        count, logistic = TfidfVectorizer(sublinear_tf=True), LogisticRegression(max_iter=1_000)
+        grid = [
+            {"tfidfvectorizer__ngram_range": [(1, most)], "logisticregression__C": INVERSE_PENALTIES}
+            for most in (1, 2)
+        ]
+        found = search(lambda _: make_pipeline(count, logistic), lambda _: grid, *parts)
         words = {1: "words", 2: "words and pairs"}[found.settings["tfidfvectorizer__ngram_range"][1]]
         choice = f"{words}, C {found.settings['logisticregression__C']:g}"
     return lambda features: found.classifier.predict(features[found.features]), found.score, choice

@@ -18,9 +18,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, PredefinedSplit, train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from tlhelpers import cache, page
+from tlhelpers import cache, datasets, page
 from tlhelpers.evaluation import probe
 from tlhelpers.page.editions import Edition
 from tlhelpers.prefix import split
@@ -214,6 +217,17 @@ def draw(
     return train.take(rule(train.labels, number, seed=seed))
 
 
+@functools.cache
+def parts(data: str) -> tuple[datasets.Split, datasets.Split, datasets.Split]:
+    """Training images, 1,000 of validation and 2,000 of test, or all there are: the same for all seeds."""
+    whole = datasets.load_dataset(data)
+    validation, test = (
+        part.take(np.sort(in_proportion(part.labels, most, seed=0)))
+        for part, most in ((whole.validation, 1000), (whole.test, 2000))
+    )
+    return whole.train, validation, test
+
+
 # -- choosing by validation -----------------------------------------------------------------------
 
 Choice = TypeVar("Choice")
@@ -287,6 +301,28 @@ def search_probes(
     found = search(probe, grid, train, labels, validation, validation_labels, scoring=scoring)
     penalty = found.settings[alpha] / found.classifier.n_features_in_
     return found, f"{found.features}, penalty {penalty:g}"
+
+
+def search_logistic(
+    inverse_penalties: Sequence[float],
+    *parts: Any,
+    steps: int,
+    scaled: bool = False,
+    scoring: str | None = None,
+) -> tuple[Chosen, str]:
+    """`search` among logistic regressions, by C, of so many steps at most; the choice, and in words.
+
+    `parts` are train, its labels, validation and its labels, as `search` takes them.
+    """
+    logistic, name = LogisticRegression(max_iter=steps), "logisticregression__C"
+    classifier = make_pipeline(StandardScaler(), logistic) if scaled else make_pipeline(logistic)
+    found = search(lambda _: classifier, lambda _: {name: inverse_penalties}, *parts, scoring=scoring)
+    return found, f"C {found.settings[name]:g}"
+
+
+def pixels(images: Array) -> dict[str, Array]:
+    """Raw images as features for `search_logistic`."""
+    return {"pixels": images.reshape(len(images), -1) / np.float32(255)}
 
 
 # -- training -------------------------------------------------------------------------------------

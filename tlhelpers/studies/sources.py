@@ -13,7 +13,6 @@ import keras
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sklearn.metrics import roc_auc_score
 from threadpoolctl import threadpool_limits
 
 from tlhelpers import datasets
@@ -21,7 +20,7 @@ from tlhelpers.backbones import load_backbone, preparation
 from tlhelpers.page.editions import Edition
 
 from . import closed_form, intervals, recipes
-from .skeleton import Study, best, draw, in_proportion
+from .skeleton import Study, best, draw, parts
 
 __all__ = ["CUTS", "DRAWS", "EACH", "SOURCES", "STUDY", "TARGETS", "lead", "matrix"]
 
@@ -69,9 +68,7 @@ def _trained(source: str) -> tuple[keras.Model, dict[str, float]]:
     (x, y), (known, truth) = parts
     keras.utils.set_random_seed(0)
     backbone = load_backbone(_SMALL, weights="random")
-    for layer in backbone.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = 0.95  # Keras' 0.999 lags behind in so few steps
+    recipes.follow_quickly(backbone, 0.95)
     taps = keras.Model(backbone.input, [backbone.output, backbone.get_layer("block_6_expand_relu").output])
     inputs = keras.Input(x.shape[1:])
     ends = map(keras.layers.GlobalAveragePooling2D(), taps(preparation(_SMALL, x.shape[1:])(inputs)))
@@ -89,7 +86,7 @@ def _trained(source: str) -> tuple[keras.Model, dict[str, float]]:
 @functools.lru_cache(maxsize=1)
 def _reader(source: str, target: str, seed: int) -> tuple[Callable[[Array], list[Array]], list[list[Array]]]:
     """Raw images of the target to features at all cuts; and those of validation and test."""
-    train, *others = _parts(target)
+    train, *others = parts(TARGETS[target])
     name = PACKAGED.get(source, _SMALL)
     if source in TRAINED:
         network = _trained(source)[0]
@@ -104,42 +101,21 @@ def _reader(source: str, target: str, seed: int) -> tuple[Callable[[Array], list
     return see, [see(part.images) for part in others]
 
 
-@functools.cache
-def _parts(target: str) -> tuple[datasets.Split, datasets.Split, datasets.Split]:
-    """Training images; validation and test, of the digits some, the same for all draws."""
-    data = datasets.load_dataset(TARGETS[target])
-    validation, test = (
-        part.take(np.sort(in_proportion(part.labels, most, seed=0)))
-        for part, most in ((data.validation, 1000), (data.test, 2000))
-    )
-    return data.train, validation, test
-
-
 def _measured(source: str, target: str, seed: int) -> dict[str, Any]:
     """One draw of labels: a linear probe at the cut, and with the penalty, that validation chooses."""
-    train, validation, test = _parts(target)
+    train, validation, test = parts(TARGETS[target])
     few = draw(train, EACH * len(np.unique(train.labels)), seed=seed)
     see, others = _reader(source, target, seed if source == RANDOM else 0)
-    tried, scores = dict[tuple[str, float], float](), dict[tuple[str, float], Array]()
+    tried = dict[tuple[str, float], dict[str, Any]]()
     with threadpool_limits(1):  # threads of small matrices wait for each other
         for readout, *arrays in zip(READOUTS, see(few.images), *others, strict=True):
             x, *unseen = closed_form.in_span(*arrays)
             for penalty in PENALTIES:
                 weights, level, _ = closed_form.ridge(x, few.labels, penalty)
-                held, scores[readout, penalty] = (each @ weights + level for each in unseen)
-                tried[readout, penalty] = float((held.argmax(axis=1) == validation.labels).mean())
-    readout, penalty = kept = best(tried)
-    seen = scores[kept]
-    right = seen.argmax(axis=1) == test.labels
-    auc = roc_auc_score(test.labels, seen[:, 1]) if seen.shape[1] == 2 else np.nan
-    return {
-        "readout": readout,
-        "penalty": penalty,
-        "validation_accuracy": tried[kept],
-        "test_accuracy": float(right.mean()),
-        "test_auc": float(auc),
-        "right": intervals.pack(right),
-    }
+                held, seen = (each @ weights + level for each in unseen)
+                tried[readout, penalty] = intervals.judged(held, validation.labels, seen, test.labels)
+    readout, penalty = kept = best({each: row["validation_accuracy"] for each, row in tried.items()})
+    return {"readout": readout, "penalty": penalty, **tried[kept]}
 
 
 def _row(edition: Edition, source: str, target: str) -> pd.DataFrame:
@@ -154,7 +130,7 @@ STUDY = Study(
     keys=("source", "target"),
     grid=lambda edition: itertools.product(SOURCES if edition.name == "full" else (), TARGETS),
     row=_row,
-    again=lambda _, row: (_measured(*row[_KEY])["test_accuracy"], len(_parts(row.target)[2])),
+    again=lambda _, row: (_measured(*row[_KEY])["test_accuracy"], len(parts(TARGETS[row.target])[2])),
     like=("source", "target"),
     where=f"source not in {list(TRAINED)}",
 )

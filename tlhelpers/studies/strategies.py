@@ -470,21 +470,20 @@ def _reason(
 Advice = Literal["measured", "classic", "measured elsewhere", "frozen", "validation"]
 
 
-def cost(by: Advice, against: Advice = "validation", *, table: pd.DataFrame | None = None) -> pd.DataFrame:
+def cost(by: Advice, against: Advice = "validation") -> pd.DataFrame:
     """Points of test accuracy lost by following one way to choose a cell instead of another, by case.
 
     ``"validation"`` takes the case's cell with the best mean validation accuracy, ``"frozen"`` the best one
     among the frozen cells, which takes seconds. ``"measured elsewhere"`` follows the maps of the *other* data
     sets of the same kind, and leaves a case out where there is none: what the advice is worth on new data.
 
-    One row a case of `table` (rows of the measured map; by default those that the advice rests on), and a
-    last one, ``"all"``, the mean over the data sets. Below zero is a gain. ``low`` to ``high`` is a 95%
-    interval over seeds and test images, the same for both cells: see `tlhelpers.studies.intervals`.
+    One row a case of the map, and a last one, ``"all"``, the mean over the data sets. Below zero is a gain.
+    ``low`` to ``high`` is a 95% interval over seeds and test images, the same for both cells: see
+    `tlhelpers.studies.intervals`.
     """
     for name, way in (("by", by), ("against", against)):
         _inputs.word(name, way, get_args(Advice))
-    if table is None:
-        table = page.measured("freezing_map").query("edition == @EDITION")
+    table = page.measured("freezing_map").query("edition == @EDITION")
     rows, compared = [], dict[str, list[Right]]()
     for (data, labels), case in table.groupby(["data", "labels"], sort=False):
         advised, instead = (_cell_by(each, table, case) for each in (by, against))

@@ -28,7 +28,7 @@ from sklearn.metrics import roc_auc_score
 
 import tlhelpers as tl
 from tlhelpers import datasets, page
-from tlhelpers._errors import unknown_name
+from tlhelpers._errors import check_name
 from tlhelpers.evaluation import evaluate, probe
 from tlhelpers.freezing import freeze
 from tlhelpers.page.editions import Edition
@@ -36,6 +36,7 @@ from tlhelpers.prefix import split
 
 from . import recipes
 from .intervals import pack
+from .recipes import GroupAdam
 from .skeleton import Network, Study, best, draw, fit_with_cosine, in_proportion, in_words
 
 __all__ = [
@@ -53,7 +54,7 @@ __all__ = [
     "train",
 ]
 
-GROUPS = (*(f"block_{number}" for number in range(3, 10)), "head")
+GROUPS = recipes.GROUPS
 """What has a multiplier of its own, from the input on: the blocks that our recipe trains, and the head."""
 
 PROBE_FIRST, LATE = "probe, then fine-tune", "late start"
@@ -104,8 +105,7 @@ def multipliers(way: str, epoch: int, *, epochs: int = EPOCHS) -> npt.NDArray[np
     >>> studies.unfreezing.multipliers("gradual unfreezing", epoch=2).tolist()
     [0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0]
     """
-    if way not in WAYS:
-        raise unknown_name("way", way, WAYS)
+    check_name("way", way, WAYS)
     from_the_head = np.arange(len(GROUPS))[::-1]
     if way == "discriminative rates":
         return np.asarray(DIVISOR ** -from_the_head.astype(float), np.float32)
@@ -114,38 +114,6 @@ def multipliers(way: str, epoch: int, *, epochs: int = EPOCHS) -> npt.NDArray[np
         return np.zeros(len(GROUPS), np.float32)
     opened = 0 if waiting or way == "head only" else epoch if way == "gradual unfreezing" else len(GROUPS)
     return np.asarray(from_the_head <= opened, np.float32)
-
-
-class GroupAdam(keras.optimizers.Adam):  # type: ignore[misc]
-    """Adam with a multiplier of the learning rate for each group of layers.
-
-    Adam divides each gradient by its usual size, so to scale a gradient changes nothing: the rate itself
-    must be scaled. A group's multiplier may change between epochs, without another `compile`; its moments go
-    on being averaged while it is 0. Source: the discriminative learning rates of Howard and Ruder, 2018.
-
-    `groups` are beginnings of layer names, each followed by ``_`` or the name's end. `multipliers` is a
-    variable, float32, one number for each group, 1 at first: ``adam.multipliers.assign([0.1, 1.0])``.
-    """
-
-    def __init__(self, learning_rate: float = 0.001, groups: tuple[str, ...] = GROUPS) -> None:
-        super().__init__(learning_rate)
-        self.groups = tuple(groups)
-        ones = np.ones(len(groups), "float32")
-        self.multipliers = keras.Variable(ones, trainable=False, name="multipliers")
-
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """One variable's step, at its group's rate."""
-        # TensorFlow's own variable, which Keras hands on here, has the path for a name.
-        path = getattr(variable, "path", variable.name).partition(":")[0]
-        layer = path.split("/")[-2]
-        for place, group in enumerate(self.groups):
-            if layer == group or layer.startswith(f"{group}_"):
-                super().update_step(gradient, variable, learning_rate * self.multipliers[place])
-                return
-        raise ValueError(
-            f"{path}: expected a layer of one of {', '.join(self.groups)}, got none of them. "
-            "Freeze it, or name its group."
-        )
 
 
 def shifted(edition: Edition) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:

@@ -12,15 +12,23 @@ from typing import Any
 import keras
 import numpy as np
 import numpy.typing as npt
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from tlhelpers import datasets, page, recommend_strategy
-from tlhelpers.backbones import feature_extractor, small_convnet
+from tlhelpers.backbones import small_convnet
 from tlhelpers.page.editions import Edition
 
-from .recipes import classic_network, train_classic
-from .skeleton import application, best, draw, fit_with_cosine, in_proportion, search, search_probes
+from .recipes import classic_network, reader, train_classic
+from .skeleton import (
+    application,
+    best,
+    draw,
+    fit_with_cosine,
+    in_proportion,
+    pixels,
+    search_logistic,
+    search_probes,
+)
 
 __all__ = [
     "IMAGE_SIZE",
@@ -160,9 +168,12 @@ def measure(method: str, labels: int, *, seed: int, edition: Edition | None = No
     few = draw(data.train, labels, seed=seed, rule=in_proportion)
     began = time.process_time()
     if method == "raw pixels":
-        found = _raw_pixels(data, few)
+        choose = functools.partial(search_logistic, INVERSE_PENALTIES, steps=500)
+        found = _searched(data, few, pixels, choose)
     elif method == "frozen":
-        found = _frozen(edition, data, few)
+        shape, size = few.images.shape[1:], IMAGE_SIZE[edition.name]
+        read = reader(edition.backbone, shape, CUTS, batch_size=100, image_size=size)
+        found = _searched(data, few, read, functools.partial(search_probes, PENALTIES))
     elif method == "fine-tuned":
         found = _fine_tuned(edition, data, few, seed)
     else:
@@ -179,35 +190,12 @@ def measure(method: str, labels: int, *, seed: int, edition: Edition | None = No
     }
 
 
-def _raw_pixels(data: datasets.Dataset, few: datasets.Split) -> Found:
-    x, validation, test = (
-        {"pixels": part.images.reshape(len(part), -1) / np.float32(255)}
-        for part in (few, data.validation, data.test)
-    )
-    parts = x, few.labels, validation, data.validation.labels
-    classifier, grid = LogisticRegression(max_iter=500), {"C": INVERSE_PENALTIES}
-    found = search(lambda _: classifier, lambda _: grid, *parts, scoring="roc_auc")
+def _searched(data: datasets.Dataset, few: datasets.Split, read: Any, choose: Any) -> Found:
+    """What `choose`, a search, makes of what `read` gives of the images."""
+    x, validation, test = (read(part.images) for part in (few, data.validation, data.test))
+    found, choice = choose(x, few.labels, validation, data.validation.labels, scoring="roc_auc")
     score = found.classifier.decision_function
-    return f"C {found.settings['C']:g}", score(validation["pixels"]), score(test["pixels"])
-
-
-_extractor = functools.cache(feature_extractor)  # building the graph is slow
-
-
-def _frozen(edition: Edition, data: datasets.Dataset, few: datasets.Split) -> Found:
-    shape, size = few.images.shape[1:], IMAGE_SIZE[edition.name]
-    see = _extractor(edition.backbone, shape, cuts=CUTS, image_size=size)
-    x, validation, test = (
-        {
-            cut: seen.reshape(len(seen), -1)
-            for cut, seen in zip(CUTS, see.predict(part.images, batch_size=100, verbose=0), strict=True)
-        }
-        for part in (few, data.validation, data.test)
-    )
-    parts = x, few.labels, validation, data.validation.labels
-    found, choice = search_probes(PENALTIES, *parts, scoring="roc_auc")
-    at, score = found.features, found.classifier.decision_function
-    return choice, score(validation[at]), score(test[at])
+    return choice, *(score(part[found.features]) for part in (validation, test))
 
 
 def _fine_tuned(edition: Edition, data: datasets.Dataset, few: datasets.Split, seed: int) -> Found:
