@@ -10,16 +10,7 @@ from hypothesis import strategies as st
 
 import tlhelpers as tl
 from tlhelpers import _formats, decoders
-
-# The greedy text that the makers of stories260K print beside their weights, in the folder's readme.
-PUBLISHED = """\
-Once upon a time, there was a little girl named Lily. She loved to play outside in the park. One day, she \
-saw a big, red ball. She wanted to play with it, but it was too high.
-Lily's mom said, "Lily, let's go to the park." Lily was sad and didn't know what to do. She said, "I want \
-to play with your ball, but I can't find it."
-Lily was sad and didn't know what to do. She said, "I'm sorry, Lily. I didn't know what to do."
-Lily didn't want to help her mom, so she said, "I'm sorry, mom. I didn't know what to do." Her mom said, \
-"Don't worry, Lily. We can help you."""
+from tlhelpers.studies.fables import PUBLISHED
 
 ROWS = np.array([[1, 5, 7, 200, 30, 9], [1, 258, 3, 4, 4, 4]], np.int32)
 
@@ -97,8 +88,8 @@ def test_each_block_is_a_cut_point_and_the_prefix_runs_once(tiny, tmp_path, monk
 
 def test_the_last_block_trains_and_the_shared_embedding_stays():
     decoder = decoders.load_decoder("tiny")
-    tl.freeze(decoder.model, train_from="block_1_attention_norm")
-    prefix, suffix = tl.split(decoder.model, at="block_0")
+    tl.freeze(decoder.model, train_from="block_2_attention_norm")
+    prefix, suffix = tl.split(decoder.model, at="block_1")
     before = logits(decoder.model)
     suffix.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     with tl.unchanged(decoder.model):
@@ -112,8 +103,8 @@ def test_low_ranks_train_alone_and_merge_into_the_kernels():
     for layer in tuned:
         layer.trainable = True
         layer.enable_lora(4)
-    # Two times for queries (16 to 16), and for values (16 to 8).
-    assert sum(w.shape.num_elements() for w in decoder.model.trainable_weights) == 2 * 4 * (32 + 24)
+    # Three times for queries (16 to 16), and for values (16 to 8).
+    assert sum(w.shape.num_elements() for w in decoder.model.trainable_weights) == 3 * 4 * (32 + 24)
     decoder.model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     decoder.model.optimizer.learning_rate = 0.1
     before = logits(decoder.model)

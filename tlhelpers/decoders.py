@@ -142,11 +142,9 @@ class Decoder:
         >>> tl.decoders.load_decoder("tiny").text([1, 35, 100, 35, 105, 114, 123])
         'a fox'
         """
-        if wrong := [each for each in numbers if not 0 <= each < len(self.pieces)]:
-            last = len(self.pieces) - 1
-            raise ValueError(
-                f"numbers: expected 0 to {last}, got {wrong[0]}. Take this decoder's own numbers."
-            )
+        last, own = len(self.pieces) - 1, "Take this decoder's own numbers."
+        given = _inputs.listed("numbers", numbers, "a list of whole numbers", own)
+        numbers = [_inputs.whole("numbers", each, 0, last, own) for each in given]
         some = (each for each in numbers if each >= BYTES)
         pieces = (bytes([n - BYTES]) if n < BYTES + 256 else self.pieces[n] for n in some)
         return b"".join(pieces).decode(errors="replace").removeprefix(" ")
@@ -160,7 +158,7 @@ def load_decoder(
     Parameters
     ----------
     name
-        One of `DECODERS`. ``"stories260K"`` is fetched if this machine has none (1 MB). ``"tiny"``, two
+        One of `DECODERS`. ``"stories260K"`` is fetched if this machine has none (1 MB). ``"tiny"``, three
         blocks with random weights, is for trying code out without it; its tokens are the bytes.
     weights
         ``"pretrained"``, or ``"random"`` for the same network before any training, as a control.
@@ -187,7 +185,7 @@ def load_decoder(
     >>> import tlhelpers as tl
     >>> decoder = tl.decoders.load_decoder("tiny")
     >>> decoder.blocks, decoder.model.output_shape
-    (('block_0', 'block_1'), (None, None, 259))
+    (('block_0', 'block_1', 'block_2'), (None, None, 259))
     """
     check_name("decoder", name, DECODERS)
     _inputs.word("weights", weights, ("pretrained", "random"))
@@ -196,7 +194,7 @@ def load_decoder(
     if name == "tiny":
         pieces = (b"<unk>", b"<s>", b"</s>", *(b"<0x%02X>" % byte for byte in range(256)))
         scores = np.zeros(len(pieces), np.float32)
-        shape = dict(zip(_formats.LLAMA, (16, 32, 2, 4, 2, len(pieces), 512), strict=True))
+        shape = dict(zip(_formats.LLAMA, (16, 32, 3, 4, 2, len(pieces), 512), strict=True))
     else:
         pieces, scores = _formats.llama_tokens(downloads.fetch("tok512.bin"))
         shape, arrays = _formats.llama_weights(downloads.fetch(f"{name}.bin"))

@@ -29,7 +29,9 @@ from tlhelpers.prefix import split
 from .skeleton import SEEDS, Study, best, forget, in_words
 
 __all__ = [
+    "MEASURED_ON",
     "METHODS",
+    "PUBLISHED",
     "SIZES",
     "STUDY",
     "Fables",
@@ -75,6 +77,18 @@ percent of perplexity."""
 CONTEXTS = (32, 64, 128, 256)
 """Tokens of other fables that are put before what is to be guessed; validation chooses."""
 DISCOUNTS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+
+PUBLISHED = """\
+Once upon a time, there was a little girl named Lily. She loved to play outside in the park. One day, she \
+saw a big, red ball. She wanted to play with it, but it was too high.
+Lily's mom said, "Lily, let's go to the park." Lily was sad and didn't know what to do. She said, "I want \
+to play with your ball, but I can't find it."
+Lily was sad and didn't know what to do. She said, "I'm sorry, Lily. I didn't know what to do."
+Lily didn't want to help her mom, so she said, "I'm sorry, mom. I didn't know what to do." Her mom said, \
+"Don't worry, Lily. We can help you."""
+"""What the network writes if it takes the likeliest token each time, as its makers print it beside it."""
+MEASURED_ON = "2f3dbedd8cca2f95b7b6b33df6a4fed39c6507cbae9c6ce2fca890dd19579025"
+"""`cache.content_key` of the fables of the measured table. Other electronic texts differ by some words."""
 
 
 # -- fables ---------------------------------------------------------------------------------------
@@ -320,7 +334,7 @@ def _way(method: str, name: str) -> Way:
     decoder = load_decoder(name)
     prepare(decoder, method)
     prefix, suffix = None, decoder.model
-    if method == "last two blocks" and len(decoder.blocks) > 2:
+    if method == "last two blocks":
         prefix, suffix = split(decoder.model, at=decoder.blocks[-3])
     suffix.compile(keras.optimizers.Adam(), loss())
     suffix.optimizer.build(suffix.trainable_variables)
