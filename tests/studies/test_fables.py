@@ -143,14 +143,12 @@ def test_the_rate_has_worse_neighbours_on_both_sides(monkeypatch):
 
 @pytest.mark.usefixtures("short")
 def test_a_row_is_the_same_again_and_follows_its_seed():
-    for method in ("LoRA, rank 4", "last two blocks"):
-        one, other, again = (
-            fables.measure(method, 100, seed=n, edition=POCKET, rate=0.03) for n in (0, 1, 0)
-        )
-        assert {**one, "cpu_seconds": 0} == {**again, "cpu_seconds": 0}
-        assert one["by_fable"] != other["by_fable"]
-        assert one["validation"] < 250  # as loaded
-        assert one["kilobytes"] == one["weights"] * 4 / 1000
+    way = "last two blocks"
+    one, other, again = (fables.measure(way, 100, seed=seed, edition=POCKET, rate=0.03) for seed in (0, 1, 0))
+    assert {**one, "cpu_seconds": 0} == {**again, "cpu_seconds": 0}
+    assert one["by_fable"] != other["by_fable"]
+    assert one["validation"] < 245  # as loaded 250
+    assert one["kilobytes"] == one["weights"] * 4 / 1000
 
 
 def test_a_row_is_measured_again_with_its_own_rate(monkeypatch):
