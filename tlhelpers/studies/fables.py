@@ -58,7 +58,7 @@ TRAINED = ("all weights", "last two blocks", *LORA, "norms", "from scratch")
 since it has no biases."""
 METHODS = ("as loaded", "fables in context", *TRAINED, "counts of three tokens")
 MANY = {
-    20_000: ("all weights", "counts of three tokens"),
+    20_000: ("all weights", "last two blocks", "LoRA, rank 4", "counts of three tokens"),
     70_000: ("all weights", "counts of three tokens"),
 }
 """What is measured with more tokens than the fewest: the others would cost more than they tell."""
