@@ -49,6 +49,17 @@ def test_the_table_bears_the_claims():
     assert (of["all weights"] < of["from scratch"]).all()
 
 
+def test_one_way_is_lower_than_another_by_so_much():
+    rows = [("a", 9, seed, f"{np.log(2):.9f} {np.log(2) + seed / 100:.9f}") for seed in range(3)]
+    rows += [("b", 5, seed, f"{np.log(4):.9f} {np.log(4) + seed / 100:.9f}") for seed in range(3)]
+    table = pd.DataFrame(rows[::-1], columns=["method", "tokens", "seed", "by_fable"])
+    assert fables.lower(table, "a", "b", 9, than=5) == pytest.approx((50, 50, 50))
+    # With the seeds the other way round the draws differ, and the interval goes to both sides.
+    other = table.assign(seed=table.seed.where(table.method == "a", 2 - table.seed))
+    share, low, high = fables.lower(other, "a", "b", 9, than=5)
+    assert low < share < high
+
+
 @pytest.mark.parametrize("edition", [POCKET, FULL])
 def test_fables_are_split_whole(edition, request):
     if edition is FULL:

@@ -26,6 +26,7 @@ from tlhelpers.freezing import freeze
 from tlhelpers.page.editions import Edition
 from tlhelpers.prefix import split
 
+from .intervals import interval
 from .skeleton import SEEDS, Study, best, forget, in_words
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "load",
     "logarithms",
     "loss",
+    "lower",
     "nats",
     "perplexity",
     "prepare",
@@ -58,7 +60,7 @@ TRAINED = ("all weights", "last two blocks", *LORA, "norms", "from scratch")
 since it has no biases."""
 METHODS = ("as loaded", "fables in context", *TRAINED, "counts of three tokens")
 MANY = {
-    20_000: ("all weights", "last two blocks", "LoRA, rank 4", "counts of three tokens"),
+    20_000: ("all weights", "last two blocks", "LoRA, rank 4", "from scratch", "counts of three tokens"),
     70_000: ("all weights", "counts of three tokens"),
 }
 """What is measured with more tokens than the fewest: the others would cost more than they tell."""
@@ -236,6 +238,22 @@ def measure(
 def logarithms(rows: pd.DataFrame) -> Array:
     """The logarithm of the perplexity, by seed and test fable, (seeds, fables): for `intervals.interval`."""
     return np.array([[float(value) for value in row.split()] for row in rows.sort_values("seed").by_fable])
+
+
+def lower(
+    table: pd.DataFrame, method: str, rival: str, tokens: int, *, than: int | None = None
+) -> tuple[float, float, float]:
+    """Per cent by which a way's perplexity is lower than a rival's, and the interval over draws and fables.
+
+    `than` is the rival's number of tokens, where it is another.
+    """
+    ways = {method: tokens, rival: tokens if than is None else than}
+    own, other = (
+        logarithms(table[(table.method == way) & (table.tokens == number)]) for way, number in ways.items()
+    )
+    low, high = interval(own - other)
+    share, least, most = (100 * (1 - np.exp(each)) for each in ((own - other).mean(), high, low))
+    return float(share), float(least), float(most)
 
 
 def _in_context(data: Fables, few: Texts) -> Found:
