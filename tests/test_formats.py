@@ -350,6 +350,90 @@ def test_fifty_damaged_copies_of_the_real_weights_are_refused(full_data, tmp_pat
             _formats.mobilenet_weights(path)
 
 
+# -- fables and the decoder ----------------------------------------------------------------------
+
+OLDER = """A book of fables
+
+
+
+The Cat and the Cream
+_
+A CAT said:  "It is mine."_
+_
+What is found is not owned.  _
+ _
+
+Two Dogs
+_
+TWO DOGS met, and
+parted.
+
+LIFE OF AESOP
+_
+THE LIFE of Aesop
+""".replace("_", " ")
+NEWER = (
+    "\ufeffThe Project Gutenberg eBook\r\n\r\n*** START OF THE PROJECT GUTENBERG EBOOK ***\r\n\r\n"
+    "CONTENTS\r\n\r\nThe Cat And The Cream\r\n\r\nTwo Dogs\r\n\r\nThe Cat And The Cream\r\n\r\n"
+    "A CAT said: “It is mine.”\r\n\r\nWhat is found is not owned.\r\n\r\n\r\nTwo Dogs\r\n\r\n"
+    "TWO DOGS met, and parted.\r\n\r\n*** END OF THE PROJECT GUTENBERG EBOOK ***\r\n\r\nThe Licence\r\n\r\n"
+    "YOU MAY copy it\r\n"
+)
+
+
+@pytest.mark.parametrize(("text", "title"), [(OLDER, "and the"), (NEWER, "And The")])
+def test_fables_of_an_older_and_a_newer_text_come_out_alike(read, text, title, monkeypatch):
+    monkeypatch.setattr(_formats, "LEAST_FABLES", 2)
+    first = (f"The Cat {title} Cream", 'A CAT said: "It is mine." What is found is not owned.')
+    assert read("fables", text.encode()) == (first, ("Two Dogs", "TWO DOGS met, and parted."))
+    assert read("fables_counted", text.encode()).startswith("2 fables under their titles; ")
+
+
+def test_the_real_fables_are_all_there(full_data):
+    found = _formats.fables(full_data / "pg21.txt")
+    assert (len(found), found[0][0]) == (311, "The Wolf and the Lamb")
+    assert found[-1][0] == "The Frogs' Complaint Against the Sun"
+    assert all(len(text) > 150 and "  " not in text for _, text in found)
+
+
+LAYOUT = dict(zip(_formats.LLAMA, (8, 6, 2, 4, 2, 10, 5), strict=True))
+
+
+def decoder(values=None, extra=b"", **changed):
+    """A decoder of the layout, its weights counted through; or other values of its first weights."""
+    numbers = np.arange(10 * 8 + 2 * (2 * 8 + 2 * 64 + 2 * 4 * 8 + 3 * 6 * 8) + 8 + 5 * 2, dtype="<f4")
+    numbers[: len(values or [])] = values or []
+    return np.array([*(LAYOUT | changed).values()], "<i4").tobytes() + numbers.tobytes() + extra
+
+
+def test_a_decoder_is_read_in_the_order_of_its_file(read):
+    shape, arrays = read("llama_weights", decoder())
+    assert shape == LAYOUT
+    assert [(name, array.shape) for name, array in arrays.items() if array.ndim > 2] == [
+        *(("query", (2, 8, 8)), ("key", (2, 4, 8)), ("value", (2, 4, 8)), ("output", (2, 8, 8))),
+        *(("gate", (2, 6, 8)), ("down", (2, 8, 6)), ("up", (2, 6, 8))),
+    ]
+    numbers = np.concatenate([array.ravel() for array in arrays.values()])
+    assert numbers.tolist() == list(range(len(numbers)))
+    assert arrays["norm"][-1] == len(numbers) - 1
+
+
+PIECES = [b"<unk>", b"<s>", b"</s>", *(b"<0x%02X>" % byte for byte in range(256)), b" a"]
+
+
+def vocabulary(pieces=tuple(PIECES), longest=6):
+    records = (
+        np.float32(-place).tobytes() + np.int32(len(p)).tobytes() + p for place, p in enumerate(pieces)
+    )
+    return np.int32(longest).tobytes() + b"".join(records)
+
+
+def test_tokens_are_read_with_their_scores(read):
+    pieces, scores = read("llama_tokens", vocabulary())
+    assert pieces == tuple(PIECES)
+    assert scores.tolist() == [-place for place in range(len(PIECES))]
+
+
 # -- anything else -------------------------------------------------------------------------------
 
 
@@ -416,6 +500,26 @@ REFUSED = {
         "expected 4 words, .* got 3": glove(("the", ",", ".", "the")),
         "expected 50 numbers for each word, got others for 'the'": glove(numbers=49),
         "expected finite numbers": glove(value="nan"),
+    },
+    "fables": {
+        "expected 300 fables or more, each with a title, got 2": OLDER.encode(),
+        "can't decode byte 0xff": b"\xff",
+    },
+    "llama_weights": {
+        "from 1 to 65,535 at the beginning, got {}": b"",
+        "at the beginning, got .*'vocab_size': -10": decoder(vocab_size=-10),
+        "heads that share dim and groups of heads evenly": decoder(n_kv_heads=3),
+        "expected heads that share dim": decoder(n_heads=8, n_kv_heads=8),
+        "expected 3,236 bytes for .*, got 3,237": decoder(extra=b"0"),
+        "expected 13,441,764 bytes for .*, got 3,236": decoder(hidden_dim=60_000, vocab_size=60_000),
+        "expected finite numbers": decoder([np.nan]),
+    },
+    "llama_tokens": {
+        "tokens of 1 to 6 bytes, got another at byte 4": vocabulary([b"", *PIECES]),
+        "tokens of 1 to 5 bytes, got another at byte 40": vocabulary(longest=5),
+        "got another at byte 3,6": vocabulary()[:-1],
+        "from the fourth on the 256 bytes, got 259": vocabulary(PIECES[1:]),
+        "expected spaces at the beginning of tokens only, got b'a b'": vocabulary([*PIECES, b"a b"]),
     },
     "bert_config": {"got no vocab_size": json.dumps(dict.fromkeys(_formats._BERT[:-1], 7)).encode()},
 }

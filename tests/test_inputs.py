@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import tlhelpers as tl
-from tlhelpers import backbones, encoders, evaluation, explain, images, plots
+from tlhelpers import backbones, decoders, encoders, evaluation, explain, images, plots
 from tlhelpers.studies import credit, strategies
 
 MANY = int(os.environ.get("INPUTS", "150"))
@@ -355,6 +355,11 @@ def encoder() -> Any:
     return encoders.Encoder("none", SimpleNamespace(get_layer=lambda _: places), (), words)
 
 
+@functools.cache
+def decoder() -> decoders.Decoder:
+    return decoders.load_decoder("tiny")
+
+
 @dataclass(frozen=True)
 class Call:
     """A function, and for each argument that is tried its kind and a right value."""
@@ -419,6 +424,20 @@ CALLS = {
         lambda **given: encoder().tokenize(**given), {"texts": (TEXTS, WORDS), "length": (whole(2, 64), 8)}
     ),
     "load_encoder": Call(encoders.load_encoder, {"name": (WORD, "tiny")}),
+    "load_decoder": Call(
+        decoders.load_decoder,
+        {"name": (WORD, "tiny"), "weights": (WORD, "random"), "seed": (whole(0, 2**32 - 1), 0)},
+    ),
+    "decoder.tokenize": Call(lambda **given: decoder().tokenize(**given), {"texts": (TEXTS, WORDS)}),
+    "decoder.text": Call(
+        lambda **given: decoder().text(**given),
+        {"numbers": (Kind(lambda good: anything | st.just([*good, 259]) | st.just([-1])), [1, 35, 100])},
+    ),
+    "write": Call(
+        lambda **given: decoders.write(decoder(), **given),
+        {"prompt": (OTHER, "a fox"), "length": (whole(7, 512), 8)}
+        | {"temperature": (real(0), 0.0), "seed": (whole(0, 2**32 - 1), 0)},
+    ),
     "load_backbone": Call(
         backbones.load_backbone,
         {"name": (WORD, "mobilenet_v2_glyphs"), "image_size": (whole(32, 10_000), 32)}

@@ -14,6 +14,7 @@ import importlib.resources
 import io
 import json
 import math
+import re
 import tarfile
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -242,6 +243,41 @@ def _lines(found: Iterable[tuple[str, bytes]], names: tuple[str, ...], number: i
     return result
 
 
+def fables(path: Path) -> tuple[tuple[str, str], ...]:
+    """Title and text of each fable in Townsend's Aesop as Project Gutenberg has it, its ebook 21.
+
+    Cut off are Gutenberg's header and footer, lists of contents, the life of Aesop, the preface and the
+    notes. Quotation marks are made straight, and white space is one space; so older and newer electronic
+    texts come out nearly alike.
+    """
+    text = path.read_text("utf-8-sig").translate(_STRAIGHT)
+    text = re.split(r"\n\*\*\* ?END OF [^\n]*", re.split(r"\*\*\* ?START OF [^\n]*\n", text)[-1])[0]
+    paragraphs = [part.strip() for part in re.split(r"\n\s*\n", text) if part.strip()]
+    found: list[tuple[str, list[str]]] = []
+    for part, following in zip(paragraphs, [*paragraphs[1:], ""], strict=True):
+        if part == "LIFE OF AESOP" and found:
+            break
+        if _TITLE.fullmatch(part) and _BEGINNING.match(following) and len(following) > len(part):
+            found.append((part, []))
+        elif found:
+            found[-1][1].append(" ".join(part.split()))
+    if len(found) < LEAST_FABLES:
+        raise ValueError(f"expected {LEAST_FABLES} fables or more, each with a title, got {len(found)}")
+    return tuple((title, " ".join(parts)) for title, parts in found)
+
+
+LEAST_FABLES = 300
+_STRAIGHT = str.maketrans("\u2018\u2019\u201c\u201d", "''\"\"")
+_TITLE = re.compile(r"[A-Z][^\n]{2,70}[^\n.:;,?!\"]")
+_BEGINNING = re.compile(r"[A-Z][A-Z'-]+\b|(A|AN|O) [A-Z]{2}")
+"""A fable's first word, or the one after its article, is in capitals."""
+
+
+def fables_counted(path: Path) -> str:
+    """Say what was found, as the official file has no digest: Gutenberg mends its texts now and then."""
+    return f"{len(fables(path))} fables under their titles; the official file's digest is unknown"
+
+
 WORD_VECTORS = 5_000
 """How many word vectors are read: those of the most frequent words."""
 
@@ -282,6 +318,64 @@ def bert_config(path: Path) -> dict[str, Any]:
 def tokens(path: Path) -> tuple[str, ...]:
     """A vocabulary, one token a line."""
     return tuple(path.read_text("utf-8").split())
+
+
+LLAMA = ("dim", "hidden_dim", "n_layers", "n_heads", "n_kv_heads", "vocab_size", "seq_len")
+
+
+def llama_weights(path: Path) -> tuple[dict[str, int], dict[str, npt.NDArray[np.float32]]]:
+    """A decoder as llama2.c writes it: the seven numbers that make the network, and its arrays by name.
+
+    Kernels are (layers, outputs, inputs). The table of angles at the file's end follows from the numbers.
+    """
+    data = path.read_bytes()
+    shape = dict(zip(LLAMA, np.frombuffer(data[:28], "<i4").tolist(), strict=False))
+    if len(shape) < len(LLAMA) or not 0 < min(shape.values()) <= max(shape.values()) < 1 << 16:
+        raise ValueError(f"expected {', '.join(LLAMA)} from 1 to 65,535 at the beginning, got {shape}")
+    dim, hidden, layers, heads, groups, words, places = shape.values()
+    if heads % groups or dim % (2 * heads):
+        raise ValueError(f"expected heads that share dim and groups of heads evenly, got {shape}")
+    keys = dim // heads * groups
+    sizes: dict[str, tuple[int, ...]] = {
+        **{"embedding": (words, dim), "attention_norm": (layers, dim)},
+        **{"query": (layers, dim, dim), "key": (layers, keys, dim), "value": (layers, keys, dim)},
+        **{"output": (layers, dim, dim), "feed_forward_norm": (layers, dim), "gate": (layers, hidden, dim)},
+        **{"down": (layers, dim, hidden), "up": (layers, hidden, dim), "norm": (dim,)},
+    }
+    ends = np.cumsum([math.prod(size) for size in sizes.values()])
+    expected = 28 + 4 * (int(ends[-1]) + places * dim // heads)
+    if len(data) != expected:
+        raise ValueError(f"expected {expected:,} bytes for {shape}, got {len(data):,}")
+    numbers = np.frombuffer(data, "<f4", offset=28)
+    if not np.isfinite(numbers).all():
+        raise ValueError("expected finite numbers, got NaN or infinity")
+    parts = np.split(numbers, ends)[:-1]
+    return shape, {name: part.reshape(sizes[name]) for name, part in zip(sizes, parts, strict=True)}
+
+
+def llama_tokens(path: Path) -> tuple[tuple[bytes, ...], npt.NDArray[np.float32]]:
+    """A vocabulary as llama2.c writes it: each token's bytes, and the scores by which pairs are joined."""
+    data = path.read_bytes()
+    longest = int.from_bytes(data[:4], "little")
+    pieces, scores, place = list[bytes](), list[float](), 4
+    while place < len(data):
+        score, length = (
+            np.frombuffer(data[place : place + 8].ljust(8, b"\0"), kind) for kind in ("<f4", "<i4")
+        )
+        end = place + 8 + int(length[1])
+        if not 0 < length[1] <= longest or end > len(data):
+            raise ValueError(f"expected tokens of 1 to {longest} bytes, got another at byte {place:,}")
+        pieces.append(data[place + 8 : end])
+        scores.append(float(score[0]))
+        place = end
+    # Any text can be written: there is a token for each byte. And words can be cut into tokens one by one.
+    if pieces[3:259] != [b"<0x%02X>" % byte for byte in range(256)]:
+        raise ValueError(
+            f"expected 259 tokens or more, from the fourth on the 256 bytes, got {len(pieces):,}"
+        )
+    if inside := [piece for piece in pieces if b" " in piece[1:]]:
+        raise ValueError(f"expected spaces at the beginning of tokens only, got {inside[0]!r}")
+    return tuple(pieces), np.array(scores, np.float32)
 
 
 def keras_weights(path: Path) -> list[list[npt.NDArray[Any]]]:

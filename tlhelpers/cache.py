@@ -273,6 +273,7 @@ COMPUTES = (
     "_pointwise",
     "_sources",
     "_trial",
+    "decoders",
     "encoders",
     "features",
     "prefix",

@@ -331,7 +331,9 @@ def pixels(images: Array) -> dict[str, Array]:
 def forget(model: keras.Model, weights: list[Array], *, rate: float, seed: int) -> None:
     """Give a compiled model these weights, the seed's dropout, and an optimiser that has seen nothing."""
     model.set_weights(weights)
-    model.get_layer("dropout").seed_generator.state.assign(np.array([seed, 0], "uint32"))
+    for layer in model.layers:
+        if layer.name == "dropout":
+            layer.seed_generator.state.assign(np.array([seed, 0], "uint32"))
     for variable in model.optimizer.variables:
         variable.assign(np.zeros(variable.shape))
     model.optimizer.learning_rate = rate
