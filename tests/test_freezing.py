@@ -122,7 +122,7 @@ def test_unchanged_sees_weights_that_are_replaced():
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
     tl.freeze(model)
     with pytest.raises(tl.freezing.FrozenWeightsMoved, match="got changes in"), tl.unchanged(model):
-        model.quantize("int8")  # the old kernel keeps its numbers, and is no longer the layer's
+        model.layers[0].quantize("int8")  # the old kernel keeps its numbers, and is no longer the layer's
 
 
 def test_unchanged_tells_layers_of_one_name_apart():
