@@ -4,13 +4,12 @@ A photo becomes a grid of places. In the middle of a box a place says which clas
 box's centre lies, and how large the box is. Boxes are (k, 5), answers (k, 6): see `targets` and `read_off`.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["average_precision", "by_photo", "read_off", "targets"]
+__all__ = ["average_precision", "by_photo", "read_off", "right", "targets"]
 
 Numbers = npt.NDArray[Any]
 
@@ -93,43 +92,75 @@ def _iou(first: Numbers, second: Numbers) -> Numbers:
 # -- the measure ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
-class _Matched:
-    """Of one class: each answer's photo and whether it is right, by falling score; boxes of each photo."""
+def right(found: list[Numbers], boxes: list[Numbers], *, iou: float = 0.5) -> list[Numbers]:
+    """Which answers are right, for each photo: bool (k,), in the order of `found`.
 
-    photo: Numbers
-    right: Numbers
-    boxes: Numbers
-
-    def precision(self, without: int = -1) -> float:
-        """Average precision, as COCO takes it: over 101 recalls, the best precision at that one or higher."""
-        total = self.boxes[np.arange(len(self.boxes)) != without].sum()
-        if not total:
-            return float("nan")
-        right = self.right[self.photo != without].cumsum()
-        precise = right / np.arange(1, len(right) + 1)
-        precise = np.append(np.maximum.accumulate(precise[::-1])[::-1], 0)
-        return float(precise[np.searchsorted(right / total, np.linspace(0, 1, 101))].mean())
-
-
-def _match(found: list[Numbers], boxes: list[Numbers], classes: int, iou: float) -> list[_Matched]:
+    An answer is right if it shares `iou` of their union with a box of its class that no answer with a higher
+    score has taken; of several boxes it takes the one that it covers best.
+    """
     _check("found", found, 6, len(boxes))
     _check("boxes", boxes, 5, len(boxes))
-    matched = []
+    marks: list[Numbers] = []
+    for answers, truths in zip(found, boxes, strict=True):
+        shares = _iou(answers[:, 2:], truths[:, 1:]) * (answers[:, :1] == truths[:, 0])
+        mark = np.zeros(len(answers), bool)
+        for place in np.argsort(-answers[:, 1], kind="stable") if len(truths) else ():
+            best = shares[place].argmax()
+            mark[place] = shares[place, best] >= iou
+            if mark[place]:
+                shares[:, best] = 0
+        marks.append(mark)
+    return marks
+
+
+def average_precision(
+    found: list[Numbers], boxes: list[Numbers], *, classes: int = 3, iou: float = 0.5
+) -> list[float]:
+    """Average precision of each class: how right the answers are, over all thresholds that one may set.
+
+    `found` has what `read_off` gives; `boxes` are (k, 5) for each photo. It is the mean over 101 recalls of
+    the best precision at that recall or a higher one; not a number for a class without a box. The mean over
+    classes is the usual figure. Source: Lin et al., *Microsoft COCO: Common Objects in Context*, 2014, and
+    its code.
+    """
+    return _precisions(classes, found, right(found, boxes, iou=iou), boxes)
+
+
+def _precisions(
+    classes: int, found: list[Numbers], marks: list[Numbers], boxes: list[Numbers]
+) -> list[float]:
+    answers, truths = np.concatenate(found), np.concatenate(boxes)[:, 0]
+    order = np.argsort(-answers[:, 1], kind="stable")
+    kinds, hits = answers[order, 0], np.concatenate(marks)[order]
+    precisions = []
     for kind in range(classes):
-        truths = [rows[rows[:, 0] == kind, 1:] for rows in boxes]
-        answers = [(photo, *row[1:]) for photo, rows in enumerate(found) for row in rows[rows[:, 0] == kind]]
-        answers.sort(key=lambda answer: -answer[1])
-        free = [np.ones(len(rows), bool) for rows in truths]
-        right = np.zeros(len(answers), bool)
-        for place, (photo, _, *box) in enumerate(answers):
-            shares = np.append(_iou(np.array([box]), truths[photo])[0] * free[photo], 0)
-            right[place] = shares.max() >= iou
-            if right[place]:
-                free[photo][shares.argmax()] = False
-        photos = np.array([photo for photo, *_ in answers], int)
-        matched.append(_Matched(photos, right, np.array([len(rows) for rows in truths])))
-    return matched
+        hit = hits[kinds == kind].cumsum()
+        precise = np.append(np.maximum.accumulate((hit / np.arange(1, len(hit) + 1))[::-1])[::-1], 0)
+        if total := np.count_nonzero(truths == kind):
+            at = np.searchsorted(hit / total, np.linspace(0, 1, 101))
+            precisions.append(float(precise[at].mean()))
+        else:
+            precisions.append(float("nan"))
+    return precisions
+
+
+def by_photo(
+    found: list[Numbers], boxes: list[Numbers], *, classes: int = 3, iou: float = 0.5
+) -> npt.NDArray[np.float64]:
+    """What each test photo says of the mean average precision: (n,), for `intervals.interval`.
+
+    The measure is no mean over photos. The jackknife makes it one: how much it falls without a photo, times
+    n - 1, is that photo's distance from the mean. Source: Efron and Stein, *The jackknife estimate of
+    variance*, 1981.
+    """
+    marks = right(found, boxes, iou=iou)
+    less = np.zeros(len(boxes))
+    for photo in range(len(boxes)):
+        rest = [place for place in range(len(boxes)) if place != photo]
+        parts = [[part[place] for place in rest] for part in (found, marks, boxes)]
+        less[photo] = np.nanmean(_precisions(classes, *parts))
+    whole = np.nanmean(_precisions(classes, found, marks, boxes))
+    return np.asarray(whole + (len(boxes) - 1) * (less.mean() - less))
 
 
 def _check(name: str, rows: list[Numbers], width: int, photos: int) -> None:
@@ -142,31 +173,3 @@ def _check(name: str, rows: list[Numbers], width: int, photos: int) -> None:
             raise ValueError(f"{expected}, got {np.shape(each)}. Give (0, {width}) where there is none.")
         if width == 5 and not (each[:, 3:] > each[:, 1:3]).all():
             raise ValueError(f"{name}: expected left < right and top < bottom, got others. Leave those out.")
-
-
-def average_precision(
-    found: list[Numbers], boxes: list[Numbers], *, classes: int = 3, iou: float = 0.5
-) -> list[float]:
-    """Average precision of each class: how right the answers are, at all numbers of answers one may take.
-
-    `found` has what `read_off` gives, `boxes` what `Photos` holds. An answer is right if its box and one of
-    its class that no better answer has taken share `iou` of their union. Not a number for a class without a
-    box. The mean over classes is the usual figure. Source: Lin et al., *Microsoft COCO: Common objects in
-    context*, 2014, and its code.
-    """
-    return [each.precision() for each in _match(found, boxes, classes, iou)]
-
-
-def by_photo(
-    found: list[Numbers], boxes: list[Numbers], *, classes: int = 3, iou: float = 0.5
-) -> npt.NDArray[np.float64]:
-    """What each test photo adds to the mean average precision: (n,), for `intervals.interval`.
-
-    The measure is no mean over photos. The jackknife makes it one: n times the whole, less n - 1 times the
-    measure without the photo. Source: Efron and Stein, *The jackknife estimate of variance*, 1981.
-    """
-    matched, n = _match(found, boxes, classes, iou), len(boxes)
-    whole = np.nanmean([each.precision() for each in matched])
-    less = [np.nanmean([each.precision(without=photo) for each in matched]) for photo in range(n)]
-    values: npt.NDArray[np.float64] = n * whole - (n - 1) * np.array(less)
-    return values
