@@ -156,8 +156,12 @@ def _cell_boxes(name: str, text: bytes) -> npt.NDArray[np.int16]:
     """The boxes of one photo. A declaration, with which a text could grow without end, is refused."""
     if b"<!" in text:
         raise ValueError(f"{name}.xml: expected elements alone, got a declaration")
+    try:
+        things = ElementTree.fromstring(text).iter("object")
+    except ElementTree.ParseError as error:
+        raise ValueError(f"{name}.xml: expected XML, got {error}") from error
     rows = []
-    for thing in ElementTree.fromstring(text).iter("object"):
+    for thing in things:
         kind = thing.findtext("name", "")
         ends = [thing.findtext(f"bndbox/{end}", "") for end in ("xmin", "ymin", "xmax", "ymax")]
         if kind not in _CELL_NAMES or not all(re.fullmatch(r"[0-9]{1,4}", end) for end in ends):
