@@ -1,5 +1,6 @@
 """Boxes come back from their grid, and the measure is COCO's."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -129,3 +130,13 @@ def test_what_is_no_answer_or_no_box_is_refused(found, there, message):
 def test_boxes_without_area_are_not_learned():
     with pytest.raises(ValueError, match="boxes: expected left < right and top < bottom"):
         boxes.targets([FLAT], 8)
+
+
+def test_boxes_lie_where_they_are_drawn_and_wrong_ones_are_dashed():
+    photos, rows = np.zeros((2, 30, 40, 3), np.uint8), np.array([[0, 0.5, 0, 1, 0.5], [2, 0, 0, 0.25, 1]])
+    boxes.show(photos, [rows, NOTHING], ("a", "b", "c"), wrong=[np.array([False, True]), np.zeros(0, bool)])
+    first, second = plt.gcf().axes
+    drawn = [(patch.get_bbox().bounds, patch.get_linestyle()) for patch in first.patches]
+    assert drawn == [((20, 0, 20, 15), "-"), ((0, 0, 10, 30), "--")]
+    assert len(second.patches) == 0
+    assert [text.get_text() for text in plt.gcf().legends[0].texts] == ["a", "b", "c"]

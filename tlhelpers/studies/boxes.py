@@ -4,12 +4,15 @@ A photo becomes a grid of places. In the middle of a box a place says which clas
 box's centre lies, and how large the box is. Boxes are (k, 5), answers (k, 6): see `targets` and `read_off`.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import numpy.typing as npt
+from matplotlib.patches import Rectangle
 
-__all__ = ["average_precision", "by_photo", "read_off", "right", "targets"]
+__all__ = ["average_precision", "by_photo", "read_off", "right", "show", "targets"]
 
 Numbers = npt.NDArray[Any]
 
@@ -173,3 +176,31 @@ def _check(name: str, rows: list[Numbers], width: int, photos: int) -> None:
             raise ValueError(f"{expected}, got {np.shape(each)}. Give (0, {width}) where there is none.")
         if width == 5 and not (each[:, 3:] > each[:, 1:3]).all():
             raise ValueError(f"{name}: expected left < right and top < bottom, got others. Leave those out.")
+
+
+COLOURS = ("#00e5ff", "#ffe000", "#ff5cf0")
+
+
+def show(
+    images: npt.NDArray[np.uint8],
+    boxes: list[Numbers],
+    names: Sequence[str],
+    *,
+    wrong: list[Numbers] | None = None,
+) -> None:
+    """Draw boxes or answers on photos side by side: a colour for each class, dashed where `wrong` says so."""
+    figure, axes = plt.subplots(1, len(images), figsize=(3.7 * len(images), 3.1), squeeze=False)
+    height, width = images.shape[1:3]
+    for photo, ax in enumerate(axes[0]):
+        ax.imshow(images[photo])
+        ax.axis("off")
+        for place, row in enumerate(boxes[photo]):
+            left, top, right, bottom = row[-4:] * (width, height, width, height)
+            dashed = "--" if wrong is not None and wrong[photo][place] else "-"
+            size, colour = (right - left, bottom - top), COLOURS[int(row[0])]
+            frame = Rectangle((left, top), *size, fill=False, edgecolor=colour, linestyle=dashed)
+            ax.add_patch(frame).set_linewidth(1.5)
+    for name, colour in zip(names, COLOURS, strict=False):
+        axes[0][0].plot([], [], color=colour, label=name)
+    figure.legend(loc="lower center", ncols=len(names), frameon=False)
+    figure.tight_layout()
