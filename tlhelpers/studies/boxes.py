@@ -189,18 +189,18 @@ def show(
     wrong: list[Numbers] | None = None,
 ) -> None:
     """Draw boxes or answers on photos side by side: a colour for each class, dashed where `wrong` says so."""
-    figure, axes = plt.subplots(1, len(images), figsize=(3.7 * len(images), 3.1), squeeze=False)
+    size = (3.7 * len(images), 3.1)
+    figure, axes = plt.subplots(1, len(images), figsize=size, squeeze=False, layout="constrained")
     height, width = images.shape[1:3]
     for photo, ax in enumerate(axes[0]):
-        ax.imshow(images[photo])
+        ax.imshow(images[photo], interpolation="none")  # few bytes in the page
         ax.axis("off")
         for place, row in enumerate(boxes[photo]):
             left, top, right, bottom = row[-4:] * (width, height, width, height)
             dashed = "--" if wrong is not None and wrong[photo][place] else "-"
-            size, colour = (right - left, bottom - top), COLOURS[int(row[0])]
-            frame = Rectangle((left, top), *size, fill=False, edgecolor=colour, linestyle=dashed)
+            sides, colour = (right - left, bottom - top), COLOURS[int(row[0])]
+            frame = Rectangle((left, top), *sides, fill=False, edgecolor=colour, linestyle=dashed)
             ax.add_patch(frame).set_linewidth(1.5)
     for name, colour in zip(names, COLOURS, strict=False):
         axes[0][0].plot([], [], color=colour, label=name)
-    figure.legend(loc="lower center", ncols=len(names), frameon=False)
-    figure.tight_layout()
+    figure.legend(loc="outside lower center", ncols=len(names), frameon=False)
