@@ -189,7 +189,7 @@ def show(
     wrong: list[Numbers] | None = None,
 ) -> None:
     """Draw boxes or answers on photos side by side: a colour for each class, dashed where `wrong` says so."""
-    size = (3.7 * len(images), 3.1)
+    size = (3.4 * len(images), 2.9)
     figure, axes = plt.subplots(1, len(images), figsize=size, squeeze=False, layout="constrained")
     height, width = images.shape[1:3]
     for photo, ax in enumerate(axes[0]):
