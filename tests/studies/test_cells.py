@@ -151,7 +151,7 @@ def test_grids_that_a_head_reads_and_what_trains():
     assert [shape[:2] for shape in shapes["frozen"]] == [(12, 12), (6, 6)]
     assert shapes["one cut"] == shapes["frozen"][1:]
     assert shapes["colours"] == [(12, 12, 7 * 7 * 6)]
-    head = cells.head(shapes["frozen"])
+    head = cells.new_head(shapes["frozen"])
     assert {name: each.shape[1:] for name, each in head.output.items()} == {
         "what": (12, 12, 4),
         "where": (12, 12, 4),

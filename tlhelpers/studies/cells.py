@@ -36,8 +36,8 @@ __all__ = [
     "TRANSFER",
     "Photos",
     "draw",
-    "head",
     "load",
+    "new_head",
     "train",
 ]
 
@@ -192,7 +192,7 @@ def _network(edition: Edition, weights: Literal["pretrained", "random"], seed: i
     return keras.Model(inputs, backbone(preparation(edition.backbone, shape, image_size=size)(inputs)))
 
 
-def head(shapes: list[tuple[int, ...]], *, classes: int = 3, seed: int = 0) -> keras.Model:
+def new_head(shapes: list[tuple[int, ...]], *, classes: int = 3, seed: int = 0) -> keras.Model:
     """Two answers at each place of the finest of some feature maps, after one hidden layer of 64 numbers.
 
     `shapes` are (height, width, channels); coarser maps are enlarged. Takes a list of maps; gives "what",
@@ -252,7 +252,7 @@ def _from_scratch(edition: Edition, seed: int) -> keras.Model:
     seen = keras.Model(backbone.inputs, [backbone.get_layer(cut).output for cut in CUTS])
     inputs = keras.Input(shape)
     maps = seen(preparation(edition.backbone, shape, image_size=size)(inputs))
-    last = head([each.shape[1:] for each in maps], seed=seed)
+    last = new_head([each.shape[1:] for each in maps], seed=seed)
     return keras.Model(inputs, last(maps))
 
 
@@ -279,7 +279,7 @@ def _learn(method: str, labels: int, seed: int, edition: Edition, rate: float) -
     if method == "from scratch":
         model = _from_scratch(edition, seed)
     else:
-        model = head([each.shape[1:] for each in x], seed=seed)
+        model = new_head([each.shape[1:] for each in x], seed=seed)
     steps = SCRATCH_STEPS if method == "from scratch" else STEPS[labels]
     train(model, x, few.boxes, rate=rate, steps=steps, seed=seed)
     seconds = round(time.process_time() - began, 1)
