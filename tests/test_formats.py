@@ -43,6 +43,7 @@ def small(monkeypatch):
     """Expect a tiny MNIST, a tiny PneumoniaMNIST and four word vectors."""
     monkeypatch.setattr(_formats, "_MNIST", {name: array.shape for name, array in DIGITS.items()})
     monkeypatch.setattr(_formats, "_PNEUMONIA", SIZES)
+    monkeypatch.setattr(_formats, "_CELLS", {"train": 2, "val": 1, "test": 1})
     monkeypatch.setattr(_formats, "WORD_VECTORS", 4)
 
 
@@ -70,6 +71,7 @@ PORTRAITS = {
     for person in range(1, 41)
     for photo in range(1, 11)
 }
+CELLS = {name: f"photo {name}".encode() for name in "abcd"}
 PHOTOS = {f"flower_photos/{row['file']}": b"photo %d" % i for i, row in enumerate(flower_rows())}
 
 
@@ -82,6 +84,33 @@ def xrays(seed=0):
         arrays[f"{part}_images"] = np.tile(order.astype(np.uint8)[:, None, None], (1, 28, 28))
         arrays[f"{part}_labels"] = (order % 2).astype(np.uint8)[:, None]
     return arrays
+
+
+def box(kind, *ends):
+    names = zip(("xmin", "ymin", "xmax", "ymax"), ends, strict=True)
+    place = "".join(f"<{name}>{end}</{name}>" for name, end in names)
+    return f"<object><name>{kind}</name><bndbox>{place}</bndbox></object>"
+
+
+def blood(*boxes, lists=("a b", "c", "d"), photos="abcd", **files):
+    """BCCD as it is packed, with these boxes on photo b."""
+    members = {
+        f"ImageSets/Main/{part}.txt": names
+        for part, names in zip(("train", "val", "test"), lists, strict=True)
+    }
+    members |= {f"JPEGImages/{name}.jpg": CELLS[name] for name in photos}
+    members |= {f"Annotations/{name}.xml": "<annotation/>" for name in "acd"}
+    members |= {
+        "Annotations/b.xml": f"<annotation>{''.join(boxes)}</annotation>",
+        "README.md": "read me",
+        **files,
+    }
+    return tgz(
+        {
+            f"x-1/BCCD/{name}": each if isinstance(each, bytes) else each.encode()
+            for name, each in members.items()
+        }
+    )
 
 
 def test_mnist_is_read_by_name(read):
@@ -124,6 +153,19 @@ def test_faces_come_person_by_person_from_whatever_folder(read):
     assert (photos.shape, photos.dtype) == ((40, 10, 112, 92), np.uint8)
     assert np.array_equal(photos[:, :, 0, 0], np.tile(np.arange(1, 41)[:, None], 10))
     assert np.array_equal(photos[:, :, -1, -1], np.tile(np.arange(1, 11), (40, 1)))
+
+
+def test_blood_cells_go_by_the_lists_of_their_parts(read):
+    boxes = box("Platelets", 0, 3, 640, 480), box("RBC", 5, 6, 5, 6)
+    parts = read("blood_cells", blood(*boxes))
+    assert {part: jpegs for part, (jpegs, _) in parts.items()} == {
+        "train": (CELLS["a"], CELLS["b"]),
+        "val": (CELLS["c"],),
+        "test": (CELLS["d"],),
+    }
+    nothing, rows = parts["train"][1]
+    assert (nothing.shape, nothing.dtype) == ((0, 5), np.int16)
+    assert rows.tolist() == [[2, 0, 3, 640, 480], [0, 5, 6, 5, 6]]
 
 
 def test_the_table_of_flowers():
@@ -473,6 +515,28 @@ REFUSED = {
             {**PORTRAITS, "orl/s40/10.pgm": b"P5\n92 112\n255\n"}
         ),
         "at most 5,000,000 bytes in the archive, got 10,": zipped({**PORTRAITS, "more": bytes(6_000_000)}),
+    },
+    "blood_cells": {
+        "train: expected 2 photos, none in two lists, got 0": tgz({}),
+        "train: expected 2 photos, none in two lists, got 1": blood(lists=("a a", "c", "d")),
+        "test: expected 1 photos, none in two lists, got 0": blood(lists=("a b", "c", "b")),
+        "val: expected 1 photos, none in two lists, got 2": blood(lists=("a b", "c e", "d")),
+        "a photo and its boxes of each name, got none of d": blood(photos="abc"),
+        "got none of \\.\\./e": blood(lists=("a b", "c", "../e")),
+        "b.xml: expected one of RBC, WBC, Platelets and four pixels, got 'Cell'": blood(
+            box("Cell", 1, 2, 3, 4)
+        ),
+        r"b.xml: .* got 'RBC', \['1', '2', '-3', '4'\]": blood(box("RBC", 1, 2, -3, 4)),
+        r"b.xml: .* got 'RBC', \['1', 'nan', '3', '4'\]": blood(box("RBC", 1, "nan", 3, 4)),
+        r"b.xml: .* within 640 by 480 pixels, got \['1', '2', '641', '4'\]": blood(box("RBC", 1, 2, 641, 4)),
+        r"b.xml: .* within 640 by 480 pixels, got \['3', '2', '1', '4'\]": blood(box("RBC", 3, 2, 1, 4)),
+        "b.xml: expected elements alone, got a declaration": blood(
+            **{"Annotations/b.xml": "<!DOCTYPE a [<!ENTITY b 'ha'>]><annotation>&b;</annotation>"}
+        ),
+        "b.xml: expected XML, got no element found": blood(
+            box("RBC", 1, 2, 3, 4), **{"Annotations/b.xml": "<annotation>"}
+        ),
+        "at most 60,000,000 bytes in the archive, got more": blood(**{"more": bytes(61_000_000)}),
     },
     "credit_table": {
         r"expected the columns ID, .* \(25\), got": clients("X5", "PAY_0"),

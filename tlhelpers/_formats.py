@@ -20,6 +20,7 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
 import numpy as np
 import numpy.typing as npt
@@ -134,6 +135,61 @@ def faces(path: Path) -> Bytes:
         raise ValueError(f"{wrong[0]}: expected a grey PGM file of 92 by 112 pixels, got something else")
     pixels = b"".join(data[len(head) :] for data in files.values())
     return np.frombuffer(pixels, np.uint8).reshape(40, 10, 112, 92)
+
+
+_CELLS = {"train": 205, "val": 87, "test": 72}
+_CELL_NAMES = ("RBC", "WBC", "Platelets")
+_CELL_PHOTO = (640, 480)  # width and height
+
+
+def blood_cells(path: Path) -> dict[str, tuple[tuple[bytes, ...], tuple[npt.NDArray[np.int16], ...]]]:
+    """BCCD's JPEG files and their boxes, of "train", "val" and "test", in the order of its lists.
+
+    Boxes are int16, (k, 5): a place in "RBC", "WBC", "Platelets", then left, top, right and bottom in pixels.
+    Two are a single point, as in the file.
+    """
+    # Whatever the folder on top is called.
+    files = {name.partition("/BCCD/")[2]: data for name, data in _files_in_tar(path, most=60_000_000)}
+    parts, seen = {}, set[str]()
+    for part, number in _CELLS.items():
+        names = files.get(f"ImageSets/Main/{part}.txt", b"").decode().split()
+        if len(names) != number or len(set(names) - seen) != number:
+            raise ValueError(
+                f"{part}: expected {number} photos, none in two lists, got {len(set(names) - seen)}"
+            )
+        seen |= set(names)
+        if missing := [n for n in names for f in _cell_files(n) if f not in files]:
+            raise ValueError(f"expected a photo and its boxes of each name, got none of {missing[0]}")
+        pairs = [[files[file] for file in _cell_files(name)] for name in names]
+        boxes = tuple(_cell_boxes(name, text) for name, (_, text) in zip(names, pairs, strict=True))
+        parts[part] = tuple(jpeg for jpeg, _ in pairs), boxes
+    return parts
+
+
+def _cell_files(name: str) -> tuple[str, str]:
+    return f"JPEGImages/{name}.jpg", f"Annotations/{name}.xml"
+
+
+def _cell_boxes(name: str, text: bytes) -> npt.NDArray[np.int16]:
+    """The boxes of one photo. A declaration, with which a text could grow without end, is refused."""
+    if b"<!" in text:
+        raise ValueError(f"{name}.xml: expected elements alone, got a declaration")
+    try:
+        things = ElementTree.fromstring(text).iter("object")
+    except ElementTree.ParseError as error:
+        raise ValueError(f"{name}.xml: expected XML, got {error}") from error
+    rows = []
+    for thing in things:
+        kind = thing.findtext("name", "")
+        ends = [thing.findtext(f"bndbox/{end}", "") for end in ("xmin", "ymin", "xmax", "ymax")]
+        if kind not in _CELL_NAMES or not all(re.fullmatch(r"[0-9]{1,4}", end) for end in ends):
+            names = ", ".join(_CELL_NAMES)
+            raise ValueError(f"{name}.xml: expected one of {names} and four pixels, got {kind!r}, {ends}")
+        left, top, right, bottom = map(int, ends)
+        if left > right or top > bottom or right > _CELL_PHOTO[0] or bottom > _CELL_PHOTO[1]:
+            raise ValueError(f"{name}.xml: expected a box within 640 by 480 pixels, got {ends}")
+        rows.append((_CELL_NAMES.index(kind), left, top, right, bottom))
+    return np.array(rows, np.int16).reshape(-1, 5)
 
 
 class _Bounded(gzip.GzipFile):
