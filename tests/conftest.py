@@ -6,6 +6,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,14 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give a test a cache folder that nothing else writes to."""
     monkeypatch.setenv("TLHELPERS_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+@pytest.fixture
+def as_pinned() -> None:
+    """Skip a test where packages are not those of constraints.txt, as in the nightly run with others."""
+    pins = (Path(__file__).parents[1] / "constraints.txt").read_text(encoding="utf-8")
+    if not all(f"{name}=={version(name)} " in pins for name in ("keras-hub", "tensorflow")):
+        pytest.skip("holds for the pinned versions")
 
 
 @pytest.fixture(autouse=True)

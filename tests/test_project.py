@@ -59,6 +59,7 @@ def pins() -> list[str]:
     return [line.partition("==")[0] for line in found]
 
 
+@pytest.mark.usefixtures("as_pinned")
 def test_pins_install_on_every_python_that_the_project_takes(pins: list[str]) -> None:
     # Debian 12's own Python is 3.11.2, and a package may ask for 3.11.5.
     found = {canonicalize_name(e.metadata["Name"]): e.metadata["Requires-Python"] for e in distributions()}

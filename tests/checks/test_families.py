@@ -63,6 +63,7 @@ def test_a_change_is_found(column: str, end: str) -> None:
     assert len(families.differences(before, other)) == 12, "one went and one came"
 
 
+@pytest.mark.usefixtures("as_pinned")
 def test_the_table_has_every_family_and_no_failure() -> None:
     assert set(TABLE.family) == {name for _, name in families.families()}
     assert not TABLE.apply(lambda column: column.str.startswith("FAILS")).any(axis=None)

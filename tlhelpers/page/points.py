@@ -2,14 +2,12 @@
 
 import json
 from collections.abc import Sequence
-from typing import cast
 
 import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 __all__ = ["controls"]
 
@@ -56,7 +54,7 @@ def controls(
     for name, row in (("start", start), ("rival", (rival, *start[1:]))):
         if row not in rows.index:
             raise ValueError(f"{name}: expected the name of a row, got {row}. Choose one of rows.index.")
-    figure = cast("Figure", places[0].get_figure(root=True))
+    figure = places[0].figure.canvas.figure  # the whole one, where there are figures within
     figure.draw_without_rendering()  # what notebooks show is the figure's tight box, with a margin
     picture = figure.get_tightbbox().padded(mpl.rcParams["savefig.pad_inches"])
     framed = []

@@ -169,6 +169,16 @@ def _suffix(edition: Edition, batch_norm: Literal["frozen", "train"]) -> tuple[k
     return split(whole, at=recipes.OURS_CUT)
 
 
+class _Pull(keras.regularizers.Regularizer):  # type: ignore[misc]  # Keras has no types
+    """A spring to where a weight began."""
+
+    def __init__(self, strength: keras.Variable, start: npt.NDArray[Any]) -> None:
+        self.strength, self.start = strength, start
+
+    def __call__(self, x: Any) -> Any:
+        return self.strength * keras.ops.sum((x - self.start) ** 2)
+
+
 @functools.cache
 def _network(edition: Edition, *, pulled: bool = False) -> tuple[Network, keras.Variable]:
     """Our network with BatchNorm frozen, compiled once, since tracing is slow; and the strength of L2-SP."""
@@ -176,8 +186,7 @@ def _network(edition: Edition, *, pulled: bool = False) -> tuple[Network, keras.
     strength = keras.Variable(0.0, trainable=False)
     for variable in suffix.trainable_variables:
         if pulled and not variable.path.startswith("head"):
-            start = variable.numpy()
-            variable.regularizer = lambda w, start=start: strength * keras.ops.sum((w - start) ** 2)
+            variable.regularizer = _Pull(strength, variable.numpy())
     suffix.compile(GroupAdam(), "sparse_categorical_crossentropy")
     suffix.optimizer.build(suffix.trainable_variables)
     return Network(prefix, suffix, suffix.get_weights()), strength
