@@ -151,7 +151,7 @@ def a_model_calls_its_graph() -> bool:
     )
 
 
-@contract("Layer._flatten_layers, _trainable_variables, _non_trainable_variables")
+@contract("Layer._flatten_layers, _layers, _trainable_variables, _non_trainable_variables")
 def layers_inside_layers_are_found() -> bool:
     """_graph.walk and own_weights: freezing sets and watches each layer's own weights, whatever holds it"""
     model = keras.Sequential([keras.Input((3, 4)), LAYERS.Bidirectional(LAYERS.LSTM(2), name="both")])
@@ -272,7 +272,7 @@ def test_keras_still_does(what: str) -> None:
 
 ALLOWED = {
     "tlhelpers/_graph.py": {
-        "_functional", "_nodes_by_depth", "_flatten_layers", "_trainable_variables",
+        "_functional", "_nodes_by_depth", "_flatten_layers", "_layers", "_trainable_variables",
         "_non_trainable_variables", "_keras_mask", "_keras.src",
     },
 }  # fmt: skip

@@ -53,13 +53,13 @@ def nodes(graph: Any) -> list[Any]:
 
 def walk(layer: Any) -> list[Any]:
     """A layer or model and all layers inside it at any depth, each after what holds it."""
-    every: list[Any] = layer._flatten_layers()
+    every: list[Any] = layer._flatten_layers() if layer._layers else [layer]
     return every
 
 
 def own_weights(layer: Any) -> tuple[list[Any], list[Any]]:
     """A layer's own weights, without those of layers inside it: made to be trained, and made not to be."""
-    return list(layer._trainable_variables), list(layer._non_trainable_variables)
+    return layer._trainable_variables, layer._non_trainable_variables
 
 
 def flat(model: keras.Model) -> Any:

@@ -131,23 +131,23 @@ def freeze(
     first = _position(model, layers, train_from)
     every = [(each, _graph.own_weights(each)[0]) for each in _graph.walk(model)]
     trains: dict[int, bool] = {}
+    kept = (keras.layers.BatchNormalization,) if batch_norm == "frozen" else ()
     for position, layer in enumerate(layers):
         for each in _graph.walk(layer):
-            kept = batch_norm == "frozen" and isinstance(each, keras.layers.BatchNormalization)
-            trains[id(each)] = position >= first and not kept
+            trains[id(each)] = position >= first and not isinstance(each, kept)
     # Not of what holds the model's layers, which stays open while its own weights are frozen.
-    inside = ((each, weights) for each, weights in every if id(each) in trains)
+    inside = ((each, weights) for each, weights in every if weights and id(each) in trains)
     alone = {id(weight) for each, weights in inside for weight in _frozen_alone(each, weights)}
     for each, weights in every:  # what holds layers comes before them
         # What holds the model's layers stays open, or it would hide their own settings.
         if each.trainable is not (wanted := trains.get(id(each), True)):
             each.trainable = wanted
-        if (trained := trains.get(id(each))) is None:
+        if weights and (trained := trains.get(id(each))) is None:
             held = leaves(each) if isinstance(each, keras.Model) else []
             trained = layers.index(held[0] if held else layers[0]) >= first
         # Keras passes a flag on to weights only where it changes the layer's.
         for weight in weights:
-            if weight.trainable is not (moves := trained and id(weight) not in alone):
+            if weight.trainable is not (moves := bool(trained) and id(weight) not in alone):
                 weight.trainable = moves
 
 
