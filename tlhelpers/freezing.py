@@ -155,7 +155,7 @@ def _frozen_alone(layer: keras.Layer, weights: list[keras.Variable]) -> list[ker
     """Those of a layer's own weights that stay frozen when it trains."""
     if getattr(layer, "lora_enabled", False):
         return [weight for weight in weights if weight.name in ("kernel", "embeddings")]
-    return [weight for weight in weights if layer.trainable and not weight.trainable]
+    return [weight for weight in weights if not weight.trainable] if layer.trainable else []
 
 
 @contextlib.contextmanager
