@@ -43,11 +43,10 @@ def test_an_atomic_file_replaces_the_old_one_at_the_end(tmp_path):
     assert [entry.name for entry in path.parent.iterdir()] == ["a.npy"]
 
 
-@pytest.mark.parametrize("writer", [cache.atomic_file, cache.atomic_folder])
-def test_an_error_leaves_nothing(tmp_path, writer):
+def test_an_error_leaves_nothing(tmp_path):
     stopped = pytest.raises(KeyError, match="stop")
-    with stopped, writer(tmp_path / "a") as temporary:
-        (temporary / "b" if temporary.is_dir() else temporary).write_text("half")
+    with stopped, cache.atomic_file(tmp_path / "a") as temporary:
+        temporary.write_text("half")
         raise KeyError("stop")
     assert list(tmp_path.iterdir()) == []
 
@@ -57,27 +56,16 @@ def test_an_error_of_the_caller_stays_what_it_is(tmp_path):
         (tmp_path / "nothing here").read_text()
 
 
-@pytest.mark.parametrize("writer", [cache.atomic_file, cache.atomic_folder])
-def test_a_folder_that_is_removed_meanwhile_is_one_error(tmp_path, writer):
+def test_a_folder_that_is_removed_meanwhile_is_one_error(tmp_path):
     path = tmp_path / "cache" / "a"
 
     def write():
-        with writer(path):
+        with cache.atomic_file(path):
             shutil.rmtree(path.parent)
             path.with_name("b").write_text("more")
 
     with pytest.raises(cache.CacheError, match=r"got No such file.* Was it removed meanwhile"):
         write()
-
-
-def test_an_atomic_folder_keeps_the_one_that_came_first(tmp_path):
-    path = tmp_path / "key"
-    with cache.atomic_folder(path) as late:
-        (late / "a.txt").write_text("late")
-        with cache.atomic_folder(path) as early:
-            (early / "a.txt").write_text("early")
-    assert (path / "a.txt").read_text() == "early"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["key"]
 
 
 def test_what_a_killed_process_left_is_cleared_away_after_a_day(tmp_path):
@@ -114,7 +102,7 @@ def test_a_long_wait_is_said(monkeypatch):
             ask()
 
 
-@pytest.mark.parametrize("ask", [cache.atomic_file, cache.atomic_folder, cache.lock])
+@pytest.mark.parametrize("ask", [cache.atomic_file, cache.lock])
 def test_a_folder_that_can_not_be_made(tmp_path, monkeypatch, ask):
     (tmp_path / "file").write_text("not a folder")
     monkeypatch.setenv("TLHELPERS_CACHE", str(tmp_path / "file"))

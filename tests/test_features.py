@@ -126,7 +126,9 @@ def test_an_interrupted_pass_goes_on_from_the_last_whole_part(prefix, small_part
 def test_an_error_leaves_nothing(prefix, small_parts, tmp_path):
     images = some_images()
     images[20] = np.nan
-    with pytest.raises(ValueError, match="expected finite float32 numbers, got others in images 16 to 23"):
+    with pytest.raises(
+        ValueError, match="expected finite float32 numbers, got others in image 20, the first"
+    ):
         tl.precompute(prefix, images, batch_size=8)
     with pytest.raises(ValueError, match="expected finite float16 numbers"):
         tl.precompute(prefix, some_images() * 1e6, dtype="float16")
@@ -330,13 +332,13 @@ def test_litert_agrees_with_keras_and_converts_once_for_the_same_weights(prefix,
 
 @pytest.mark.parametrize("wrong", ["other numbers", "not a number", "no conversion"])
 def test_litert_that_is_wrong_is_not_used_and_said(wrong, prefix, litert, monkeypatch):
-    def converted(prefix, shape):
+    def converted(network, threads):
         if wrong == "no conversion":
             raise RuntimeError("failed to legalize operation\nwith details")
         add = np.nan if wrong == "not a number" else 0.1
-        return lambda batch: prefix.predict(batch, verbose=0) + add
+        return lambda batch: [prefix.predict(batch, verbose=0) + add]
 
-    monkeypatch.setattr(_forward, "_litert", converted)
+    monkeypatch.setattr(_forward, "interpreter", converted)
     with pytest.warns(RuntimeWarning, match=r"computed by Keras, .* since LiteRT (differs|can't take it)"):
         features = tl.precompute(prefix, some_images())
     np.testing.assert_allclose(features, prefix.predict(some_images(), verbose=0), atol=1e-6)

@@ -10,38 +10,57 @@ import importlib.util
 import os
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from itertools import chain
 from typing import Any
 
 import keras
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
-Run = Callable[[Any], list[Array]]
+from . import _sources
+from ._workers import Array, Run, Task, differs, interpreter, joined, spread
 
 LITERT_FROM = 4096
 """Images from which on the gain outweighs the seconds that the conversion takes."""
 
-AGREES = 1e-3
-"""Largest difference to Keras allowed, as a share of the largest activation. float32 through 150 layers
-differs by some 3e-5 of it between any two ways to compute it; a wrong conversion by far more."""
 
+def engine(n_images: int, n_inputs: int, *, workers: bool) -> str:
+    """What will compute so many images: ``"keras"``, or LiteRT with its version, which all workers run.
 
-def engine(n_images: int) -> str:
-    """What will compute so many images: ``"keras"``, or LiteRT with its version."""
-    pays = n_images >= LITERT_FROM and keras.backend.backend() == "tensorflow"
-    if not pays or importlib.util.find_spec("ai_edge_litert") is None:
-        return "keras"
-    return f"litert {importlib.metadata.version('ai-edge-litert')}"
-
-
-def forward(prefix: keras.Model, sample: Any, by: str, name: str) -> Run:
-    """A function from a batch to the activations at each output, by the engine that is named.
-
-    Where LiteRT disagrees with Keras on the sample, or can't take the prefix, by Keras. `name` says what the
-    prefix computes: what was compiled under another one, before a setting of a layer was changed, is stale.
+    Raises ValueError where there are workers and LiteRT can't be had.
     """
+    installed = importlib.util.find_spec("ai_edge_litert") is not None
+    backend = keras.backend.backend()
+    can = n_inputs == 1 and backend == "tensorflow" and installed
+    if workers and not can:
+        raise ValueError(
+            "executor: expected what LiteRT can run in the workers (one input, Keras on tensorflow, the "
+            f"package ai-edge-litert), got {n_inputs} inputs, Keras on {backend}, ai-edge-litert "
+            f"{'' if installed else 'not '}installed. Leave executor out."
+        )
+    use = can and (workers or n_images >= LITERT_FROM)
+    return f"litert {importlib.metadata.version('ai-edge-litert')}" if use else "keras"
+
+
+def computed(
+    tasks: Iterator[tuple[Task, Any]],
+    prefix: keras.Model,
+    sample: Any,
+    by: str,
+    name: str,
+    size: int,
+    executor: Executor | None,
+) -> Iterator[tuple[Task, list[Array]]]:
+    """Each task with the activations of its examples at each output, `size` at a time, by the engine named.
+
+    Where LiteRT disagrees with Keras on the sample, or can't take the prefix, by Keras, or with workers a
+    ValueError. `name` says what the prefix computes: what was compiled under another one, before a setting
+    of a layer was changed, is stale.
+    """
+    if (begin := next(tasks, None)) is None:
+        return
+    tasks = chain([begin], tasks)
     if prefix not in _RUNS or _RUNS[prefix][0] != name:
         prefix.make_predict_function(force=True)
         _RUNS[prefix] = (name, {})
@@ -49,51 +68,65 @@ def forward(prefix: keras.Model, sample: Any, by: str, name: str) -> Run:
     def by_keras(batch: Any) -> list[Array]:
         return [np.asarray(each) for each in keras.tree.flatten(prefix.predict_on_batch(batch))]
 
-    if by == "keras":
-        return by_keras
-    try:
-        by_litert = _converted(prefix, sample.shape[1:])
-        got = by_litert(sample)
-    except Exception as error:  # whatever a converter can't take, Keras can
-        said = str(error).strip().splitlines() or [repr(error)]
-        _warn(f"can't take it ({said[0]})")
-        return by_keras
-    expected = keras.tree.flatten(prefix(sample, training=False))
-    for ours, theirs in zip(got, map(keras.ops.convert_to_numpy, expected), strict=True):
-        finite = np.isfinite(theirs)
-        worst = float(np.abs(ours - theirs)[finite].max(initial=0))
-        if not worst <= AGREES * float(np.abs(theirs[finite]).max(initial=0)):
-            _warn(f"differs from Keras by {worst:.2g} on {len(sample)} images")
-            return by_keras
-    return by_litert
-
-
-def _warn(why: str) -> None:
-    warnings.warn(
-        f"prefix: computed by Keras, several times slower, since LiteRT {why}. The result is right.",
-        RuntimeWarning,
-        stacklevel=5,
-    )
+    run: Run = by_keras
+    if by != "keras":
+        network, by_litert, why = _agreeing(prefix, sample)
+        if executor and by_litert:
+            yield from spread(tasks, executor, network, size, by_litert)
+            return
+        if executor:
+            raise ValueError(
+                f"executor: expected a prefix that LiteRT runs as Keras does, got that it {why}. "
+                "Leave executor out, and Keras computes it here."
+            )
+        if by_litert:
+            run = by_litert
+        else:
+            warnings.warn(
+                f"prefix: computed by Keras, several times slower, since LiteRT {why}. The result is right.",
+                RuntimeWarning,
+                stacklevel=5,
+            )
+    for task, x in tasks:
+        places = range(0, _sources.length(x), size)
+        yield task, joined(run(_sources.rows(x, slice(at, at + size))) for at in places)
 
 
 # A prefix is mostly run twice, over training and validation images: seconds and memory for one conversion.
 # Kept with it: the name under which it was compiled.
-_RUNS: "weakref.WeakKeyDictionary[keras.Model, tuple[str, dict[Any, Run]]]" = weakref.WeakKeyDictionary()
+_RUNS: "weakref.WeakKeyDictionary[keras.Model, tuple[str, dict[Any, tuple[bytes, Run]]]]"
+_RUNS = weakref.WeakKeyDictionary()
 
 
-def _converted(prefix: keras.Model, shape: tuple[int, ...]) -> Run:
-    """LiteRT's version of the prefix; the last one again, if it is for this shape."""
-    runs = _RUNS[prefix][1]
-    if shape not in runs:
-        runs.clear()
-        runs[shape] = _litert(prefix, shape)
-    return runs[shape]
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _litert(prefix: keras.Model, shape: tuple[int, ...]) -> Run:
+def _agreeing(prefix: keras.Model, sample: Any) -> tuple[bytes, Run | None, str]:
+    """LiteRT's version of the prefix, its bytes first; the last one again, if it is for this shape.
+
+    Without a run where it does not give what Keras gives, and in words why.
+    """
+    runs, shape = _RUNS[prefix][1], sample.shape[1:]
+    try:
+        if shape not in runs:
+            runs.clear()
+            network = _litert(prefix, shape)
+            runs[shape] = network, interpreter(network, threads=_cores())
+        network, run = runs[shape]
+        got = run(sample)
+    except Exception as error:  # whatever a converter can't take, Keras can
+        said = str(error).strip().splitlines() or [repr(error)]
+        return b"", None, f"can't take it ({said[0]})"
+    expected = keras.tree.flatten(prefix(sample, training=False))
+    if how := differs(got, [*map(keras.ops.convert_to_numpy, expected)]):
+        return b"", None, f"{how} from Keras"
+    return network, run, ""
+
+
+def _litert(prefix: keras.Model, shape: tuple[int, ...]) -> bytes:
     """Convert with the weights as constants, so that layers can be fused."""
     import tensorflow as tf
-    from ai_edge_litert.interpreter import Interpreter
 
     groups = (prefix.trainable_variables, prefix.non_trainable_variables)
     arrays = [[keras.ops.convert_to_numpy(weight) for weight in group] for group in groups]
@@ -117,21 +150,4 @@ def _litert(prefix: keras.Model, shape: tuple[int, ...]) -> Run:
     # The graph holds every weight once more, in a circle of references that Python breaks only now and then.
     del constant
     gc.collect()
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    interpreter = Interpreter(model_content=converted, num_threads=threads)
-    input_at = interpreter.get_input_details()[0]["index"]
-    # In alphabetical order otherwise: output_10 comes before output_2.
-    outputs = interpreter.get_signature_runner().get_output_details()
-    outputs_at = [outputs[f"output_{number}"]["index"] for number in range(len(outputs))]
-    ready: list[int] = []
-
-    def run(batch: Array) -> list[Array]:
-        if ready != [len(batch)]:
-            interpreter.resize_tensor_input(input_at, [len(batch), *shape])
-            interpreter.allocate_tensors()
-            ready[:] = [len(batch)]
-        interpreter.set_tensor(input_at, np.asarray(batch, dtype=kind))
-        interpreter.invoke()
-        return [interpreter.get_tensor(at) for at in outputs_at]
-
-    return run
+    return bytes(converted)

@@ -11,6 +11,7 @@ import hashlib
 import re
 import warnings
 from collections.abc import Iterator, Sequence
+from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
@@ -154,6 +155,8 @@ class Store:
                 file, log = partial.open("r+b" if lines else "w+b"), journal.open("a")
             with file, log:
                 yield Making(self, partial, lines, file, log)
+        except BrokenExecutor:  # other workers go on from what is there
+            raise
         except Exception:
             # An error would come again, and half a result must not keep a disk full. (What an
             # interruption leaves, which is no Exception, the next call goes on from.)

@@ -131,25 +131,6 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """An empty folder that appears at `path` at the end of the block, whole, or not at all.
-
-    Where a folder is there by then, that one stays: use names that say the content (`content_key`).
-    """
-    path = Path(path).absolute()
-    with _beside(path) as folder:
-        yield folder
-        for file in folder.rglob("*"):
-            if file.is_file():
-                _to_disk(file)
-        try:
-            folder.rename(path)
-        except OSError:
-            if not path.is_dir():
-                raise
-
-
-@contextmanager
 def lock(name: str, *, timeout_s: float = 3600.0) -> Iterator[None]:
     """Let one process at a time through, among all that use this cache folder.
 
@@ -273,6 +254,7 @@ COMPUTES = (
     "_pointwise",
     "_sources",
     "_trial",
+    "_workers",
     "decoders",
     "encoders",
     "features",

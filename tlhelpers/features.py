@@ -3,8 +3,9 @@
 import contextlib
 import importlib
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
 from itertools import chain, islice
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import keras
 import numpy as np
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from tqdm.auto import tqdm
 
 from . import _inputs, _parts, _sources, cache
-from ._forward import engine, forward
+from ._forward import computed, engine
 from ._graph import alone, draws, ends, flat, formed, own_weights, signature, unusual, walk
 from ._trial import check_predict, not_repeatable, try_out
 from .prefix import no_cut, places
@@ -34,6 +35,7 @@ def precompute(
     part: tuple[int, int] | None = None,
     batch_size: int = 64,
     dtype: Literal["float32", "float16"] = "float32",
+    executor: Executor | None = None,
 ) -> Any:
     """Run a frozen prefix over all examples once and keep the activations on disk.
 
@@ -72,6 +74,15 @@ def precompute(
         Examples in one pass; changes speed and memory, and results in the last bits only.
     dtype
         Precision on disk. float16 rounds by 2**-11 of an activation at most, or 2**-25 if that is more.
+    executor
+        Who computes, one core a worker: any executor of ``concurrent.futures``' kind (the standard library's,
+        loky's, Dask's ``client.get_executor()``, MPI's). The workers need this package and ai-edge-litert in
+        the same versions, no Keras and no common folder: they get the prefix as LiteRT's bytes and some
+        examples, and return activations. This process reads the examples and keeps the files. For a
+        ProcessPoolExecutor give ``mp_context=multiprocessing.get_context("spawn")``: a process that is forked
+        from one that runs TensorFlow may hang. The bytes are the same for any number of workers whose
+        processors are alike, and as without `executor` from 4,096 examples on; other processors may round
+        the last bits in another way.
 
     Returns
     -------
@@ -87,7 +98,11 @@ def precompute(
     ValueError
         If a layer of the prefix trains, is random, moves, mixes examples, or does not say how it was made; if
         the source is empty, has no end, batches that are not alike, another shape than the prefix takes, or a
-        range that its first Rescaling can't be for; or if an activation is not finite in `dtype`.
+        range that its first Rescaling can't be for; or if an activation is not finite in `dtype`; if
+        `executor` is none, or LiteRT can't run the prefix.
+    concurrent.futures.BrokenExecutor
+        If a worker dies, refuses, has other versions, or gives rows of another shape or whose first is wrong.
+        What was finished stays: the same call with an executor that works goes on from there.
     tlhelpers.cache.CacheError
         If the cache folder can't be written or the disk is full; nothing half-written stays.
 
@@ -116,12 +131,24 @@ def precompute(
     >>> features, labels = tl.precompute(prefix, batches)
     >>> features.shape, labels
     ((6, 3), array([0, 0, 1, 1, 2, 2]))
+
+    By two workers, here two threads:
+
+    >>> from concurrent.futures import ThreadPoolExecutor
+    >>> with ThreadPoolExecutor(2) as pool:
+    ...     tl.precompute(prefix, np.ones((7, 4), "float32"), executor=pool).shape
+    (7, 3)
     """
     check_predict(prefix)
     network, names = _tapped(prefix, at)
     _check_frozen(network)
     batch_size = _inputs.whole("batch_size", batch_size, 1)
     _inputs.word("dtype", dtype, ("float32", "float16"))
+    if executor is not None and not isinstance(executor, Executor):
+        raise ValueError(
+            f"executor: expected a concurrent.futures.Executor, got {type(executor).__name__}. Give one, as "
+            "ProcessPoolExecutor(), or a Dask client's client.get_executor()."
+        )
     if len(pair := [0, 1] if part is None else _inputs.listed("part", part, "(i, n)", "Give both.")) != 2:
         raise ValueError(f"part: expected (i, n), got {len(pair)} numbers. Give both.")
     share, shares = pair
@@ -142,7 +169,7 @@ def precompute(
     else:
         batches = _watched(whole, batches)
     _check_range(whole, given)
-    by = engine(opened.number or 0) if len(whole.inputs) == 1 else "keras"
+    by = engine(opened.number or 0, len(whole.inputs), workers=executor is not None)
     stores = _stores(network, whole, given, by, batch_size, dtype)
 
     def there() -> list[Any]:
@@ -160,7 +187,7 @@ def precompute(
                 if len(made) < len(stores):
                     network = keras.Model(whole.input, alone([whole.outputs[place] for place in made]))
                 total = opened.number and opened.number // shares
-                keys, number, more = _fill(making, network, given, batches, by, total)
+                keys, number, more = _fill(making, network, given, batches, by, total, executor)
                 for place, array in zip(made, making, strict=True):
                     features[place] = array.finish(_parts.key_of(keys), keys, number)
     result = formed(whole.output, features) if at is None else dict(zip(names, features, strict=True))
@@ -264,46 +291,65 @@ def _fill(
     batches: Iterator[_sources.Item],
     by: str,
     total: int | None,
+    executor: Executor | None,
 ) -> tuple[list[str], int, _sources.Item]:
     """Compute what is missing. What was read: its keys by batch, its number, and what came with it."""
     store = making[0].store
     size, per_part = store.batch, store.rows // store.batch
     keys: list[str] = []
+    more: list[Any] = []
     name = "".join(array.store.folder.name for array in making)
-    number, more, run = 0, [], None
-    with tqdm(total=total, desc="prefix", unit="image", unit_scale=True, leave=False) as bar:
+    number = 0
+
+    def tasks() -> Iterator[tuple[_Part, Any]]:
+        nonlocal number
         for part, group in enumerate(iter(lambda: list(islice(batches, per_part)), [])):
             x, *labels = _sources.joined(group)
-            keys += [_key(each) for each, *_ in group]
-            key = _parts.key_of(keys[-len(group) :])
-            if lacking := [array for array in making if not array.has(part, key)]:
-                examples = _parts.digests(keras.tree.flatten(x))
-                need = np.flatnonzero(np.any([array.missing(examples) for array in lacking], axis=0))
-                made: dict[_parts.Making, dict[int, Array]] = {array: {} for array in making}
-                for at in range(0, len(need), size):
-                    place = need[at : at + size]
-                    run = run or forward(network, _some(given), by, name)
-                    for array, rows in zip(making, run(_sources.rows(x, place)), strict=True):
-                        made[array] |= zip(place, _finite(rows, store.dtype, number + place), strict=True)
-                for array in lacking:
-                    if made[array]:
-                        array.write(part, key, examples, made[array])
-                    else:
-                        array.put_off(part, key, examples)
-            number += len(keras.tree.flatten(x)[0])
+            keys.extend(_key(each) for each, *_ in group)
+            key, first, number = _parts.key_of(keys[-len(group) :]), number, number + _sources.length((x,))
             more.append(tuple(labels))
-            bar.update(number - bar.n)
+            lacking = [array for array in making if not array.has(part, key)]
+            examples = _parts.digests(keras.tree.flatten(x)) if lacking else []
+            need = np.flatnonzero(np.any([array.missing(examples) for array in lacking], axis=0))
+            if len(need):
+                yield _Part(part, key, first, examples, need, lacking), _sources.rows(x, need)
+                continue
+            for array in lacking:
+                array.put_off(part, key, examples)
+            bar.update(number - first)
+
+    with tqdm(total=total, desc="prefix", unit="image", unit_scale=True, leave=False) as bar:
+        for part, found in computed(tasks(), network, _some(given), by, name, size, executor):
+            made = {
+                array: dict(zip(part.need, _finite(rows, store.dtype, part.first + part.need), strict=True))
+                for array, rows in zip(making, found, strict=True)
+            }
+            for array in part.lacking:
+                array.write(part.number, part.key, part.examples, made[array])
+            bar.update(len(part.examples))
     return keys, number, _sources.joined(more)
+
+
+class _Part(NamedTuple):
+    """What is to be computed of a part: those examples that it needs, of `examples` from `first` on."""
+
+    number: int
+    key: str
+    first: int
+    examples: list[str]
+    need: Array
+    lacking: list[_parts.Making]
 
 
 def _finite(activations: Array, dtype: str, place: Array) -> Array:
     # What float16 can't hold becomes infinite, and is refused.
     with np.errstate(over="ignore"):
         found = activations.astype(dtype)
-    if not np.isfinite(found).all():
+    fine = np.isfinite(found).reshape(len(found), -1).all(axis=1)
+    if not fine.all():
         raise ValueError(
-            f"activations: expected finite {dtype} numbers, got others in images {place[0]} to {place[-1]}. "
-            "Check that images and weights are finite, and the pixel range"
+            f"activations: expected finite {dtype} numbers, got others in image {place[fine.argmin()]}, "
+            "the first of them. Check that images and weights are finite, and the pixel range"
             f"{', or use float32' if dtype == 'float16' else ''}."
         )
     return found
