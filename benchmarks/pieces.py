@@ -20,7 +20,7 @@ import tensorflow as tf
 
 import tlhelpers as tl
 from benchmarks.meter import Laps, Peak
-from tlhelpers import _forward, _graph, _workers, page
+from tlhelpers import _backend, _graph, _workers, page
 from tlhelpers.studies import recipes
 
 Result = dict[str, Any]
@@ -398,7 +398,7 @@ def passes(images: int = 8192, repeats: int = 3) -> Result:
                 lambda batch, prefix=prefix: np.asarray(prefix.predict_on_batch(batch)),
             )
         began = time.perf_counter()
-        converted = _workers.interpreter(_forward._litert(prefix, (28, 28)), threads=os.cpu_count())
+        converted = _workers.interpreter(_backend.litert(prefix, (28, 28)), threads=os.cpu_count())
         conversion = time.perf_counter() - began
         runs["litert 64"] = (64, lambda batch, run=converted: run(batch)[0])
         best: dict[str, float] = {}

@@ -74,6 +74,12 @@ def test_the_wings_keep_apart(name: str) -> None:
     assert beyond <= EXCEPTIONS.get(name, set())
 
 
+@pytest.mark.parametrize("name", sorted({*MODULES} - {"_backend"}))
+def test_only_one_module_asks_a_backend(name: str) -> None:
+    asked = re.findall(r"^ *(?:import|from) (?:tensorflow|torch|jax)\b", MODULES[name].read_text(), re.M)
+    assert asked == []
+
+
 def test_no_module_needs_itself() -> None:
     order = TopologicalSorter({name: imports(name) - {*WINGS} for name in MODULES})
     assert len(list(order.static_order())) == len(MODULES)

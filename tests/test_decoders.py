@@ -105,7 +105,7 @@ def test_low_ranks_train_alone_and_merge_into_the_kernels():
         layer.trainable = True
         layer.enable_lora(4)
     # Three times for queries (16 to 16), and for values (16 to 8).
-    assert sum(w.shape.num_elements() for w in decoder.model.trainable_weights) == 3 * 4 * (32 + 24)
+    assert sum(int(np.prod(w.shape)) for w in decoder.model.trainable_weights) == 3 * 4 * (32 + 24)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     decoder.model.compile(keras.optimizers.Adam(0.1), loss, run_eagerly=True)
     before = logits(decoder.model)

@@ -1,5 +1,6 @@
 """Activations computed once: from any source, at several depths, in parts; kept, noticed, shared, refused."""
 
+import importlib.util
 import re
 import resource
 import shutil
@@ -15,7 +16,7 @@ import pytest
 
 import tlhelpers as tl
 from tests.networks import residual, some_images
-from tlhelpers import _forward, _parts
+from tlhelpers import _backend, _forward, _parts
 
 L = keras.layers
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -310,12 +311,14 @@ def test_a_disk_that_refuses_in_the_middle_is_one_clear_error(prefix, small_part
 
 @pytest.fixture
 def litert(monkeypatch):
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("LiteRT converts what TensorFlow runs")
     monkeypatch.setattr(_forward, "LITERT_FROM", 1)
 
 
 def test_litert_agrees_with_keras_and_converts_once_for_the_same_weights(prefix, litert, monkeypatch):
-    conversions, convert = [], _forward._litert
-    monkeypatch.setattr(_forward, "_litert", lambda *a: conversions.append(a) or convert(*a))
+    conversions, convert = [], _backend.litert
+    monkeypatch.setattr(_backend, "litert", lambda *a: conversions.append(a) or convert(*a))
     prefix.predict_on_batch = lambda batch: pytest.fail("Keras computed it")
 
     def check(n: int) -> None:
@@ -376,40 +379,45 @@ class Batches(keras.utils.PyDataset):
         return found if len(found) > 1 else found[0]
 
 
-def sources(*arrays) -> dict:
-    """The same examples as everything that Keras' predict takes, in batches of other sizes than ours."""
-    import tensorflow as tf
-
-    data = arrays if len(arrays) > 1 else arrays[0]
+def source(kind: str, *arrays):
+    """The same examples as what Keras' predict takes, in batches of other sizes than ours."""
     batches = Batches(*arrays)
-    return {
-        "tf.data": tf.data.Dataset.from_tensor_slices(data).batch(7),
-        "one large batch": tf.data.Dataset.from_tensor_slices(data).batch(1000),
-        "PyDataset": batches,
-        "generator": (batches[number] for number in range(batches.num_batches)),
-        "loader": [list(batches[number]) for number in range(batches.num_batches)].__iter__(),
-    }
+    if kind == "PyDataset":
+        return batches
+    if kind == "generator":
+        return (batches[number] for number in range(batches.num_batches))
+    if kind == "loader":
+        return iter([list(batches[number]) for number in range(batches.num_batches)])
+    if kind == "torch":
+        torch = pytest.importorskip("torch")
+        tensors = torch.utils.data.TensorDataset(*map(torch.from_numpy, arrays))
+        return torch.utils.data.DataLoader(tensors, batch_size=7)
+    tensorflow = pytest.importorskip("tensorflow")
+    data = tensorflow.data.Dataset.from_tensor_slices(arrays if len(arrays) > 1 else arrays[0])
+    return data.batch(7 if kind == "tf.data" else 1000)
+
+
+KINDS = ["tf.data", "one large batch", "PyDataset", "generator", "loader", "torch"]
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")
-@pytest.mark.parametrize("kind", ["tf.data", "one large batch", "PyDataset", "generator", "loader"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_batches_give_what_the_array_gives_and_keep_their_labels(kind, prefix, small_parts, tmp_path):
     images = some_images()
     labels, weights = np.arange(48), np.linspace(0, 1, 48)
-    features, y, w = tl.precompute(prefix, sources(images, labels, weights)[kind], batch_size=8)
+    features, y, w = tl.precompute(prefix, source(kind, images, labels, weights), batch_size=8)
     assert np.array_equal(y, labels)
     assert np.array_equal(w, weights)
     # It is the array's own file: nothing is computed again, and no second one is written.
     prefix.predict_on_batch = lambda batch: pytest.fail("computed again")
     assert np.array_equal(tl.precompute(prefix, images, batch_size=8), features)
-    again, *_ = tl.precompute(prefix, sources(images, labels, weights)[kind], batch_size=8)
+    again, *_ = tl.precompute(prefix, source(kind, images, labels, weights), batch_size=8)
     assert np.array_equal(again, features)
     assert [path.suffix for path in features_of(tmp_path / "cache") if path.is_file()] == [".npy", ".parts"]
 
 
 def test_a_shuffled_source_is_read_once(prefix):
-    import tensorflow as tf
-
+    tf = pytest.importorskip("tensorflow")
     images = some_images(60)
     data = tf.data.Dataset.from_tensor_slices((images, np.arange(60))).shuffle(
         60, reshuffle_each_iteration=True
@@ -473,9 +481,9 @@ def test_sizes_that_the_network_leaves_open_follow_the_images():
 
 
 @pytest.mark.parametrize(
-    ("source", "message"),
+    ("given", "message"),
     [
-        (lambda: sources(some_images())["tf.data"].repeat(), "expected batches with an end"),
+        (lambda: source("tf.data", some_images()).repeat(), "expected batches with an end"),
         (lambda: Batches(some_images(), end=False), "expected batches with an end"),
         (lambda: iter([]), "expected batches of examples, got none"),
         (lambda: iter([some_images(8), some_images(8).astype("float64")]), "expected batches alike"),
@@ -483,9 +491,9 @@ def test_sizes_that_the_network_leaves_open_follow_the_images():
         (lambda: "nowhere", "expected a folder of images, got 'nowhere', which is none"),
     ],
 )
-def test_a_source_that_is_none_is_refused_and_leaves_nothing(source, message, prefix, tmp_path):
+def test_a_source_that_is_none_is_refused_and_leaves_nothing(given, message, prefix, tmp_path):
     with pytest.raises(ValueError, match=message):
-        tl.precompute(of_photos() if source() == "nowhere" else prefix, source())
+        tl.precompute(of_photos() if given() == "nowhere" else prefix, given())
     assert features_of(tmp_path / "cache") == []
 
 
@@ -515,6 +523,11 @@ def of_photos(size: int = 10) -> keras.Model:
 
 
 def test_a_folder_of_photos(tmp_path):
+    if importlib.util.find_spec("tensorflow") is None:
+        photos(tmp_path)
+        with pytest.raises(ValueError, match=r"source: expected TensorFlow, .* give batches"):
+            tl.precompute(of_photos(), tmp_path)
+        return
     images = photos(tmp_path / "photos")
     features, labels = tl.precompute(of_photos(), tmp_path / "photos", batch_size=5)
     np.testing.assert_allclose(features, images.reshape(12, -1) / 255, atol=1e-6)
@@ -645,7 +658,7 @@ def test_shares_make_the_whole(kind, prefix, small_parts, computed, monkeypatch,
     images, labels = some_images(60), np.arange(60)
 
     def given():
-        return images if kind == "array" else sources(images, labels)["tf.data"]
+        return images if kind == "array" else source("tf.data", images, labels)
 
     shares = [tl.precompute(prefix, given(), part=(share, 3), batch_size=8) for share in range(3)]
     if kind == "tf.data":

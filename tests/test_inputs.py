@@ -21,7 +21,6 @@ import keras
 import numpy as np
 import pandas as pd
 import scipy.sparse
-import tensorflow as tf
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -30,6 +29,10 @@ import tlhelpers as tl
 from tlhelpers import backbones, decoders, encoders, evaluation, explain, images, plots
 from tlhelpers.studies import credit, strategies
 
+try:
+    import tensorflow as tf
+except ModuleNotFoundError:  # Keras on another backend
+    tf = None
 MANY = int(os.environ.get("INPUTS", "150"))
 drawn = settings(
     max_examples=MANY,
@@ -70,8 +73,7 @@ def none_of_all() -> list[Any]:
         pd.DataFrame({"a": ["x", "y"]}),
         pd.Series([1, None], dtype="Int64"),
         pd.Series(["a", 1, None]),
-        tf.ragged.constant([[1, 2], [3]]),
-        tf.sparse.from_dense(np.eye(3)),
+        *([tf.ragged.constant([[1, 2], [3]]), tf.sparse.from_dense(np.eye(3))] if tf else []),
         keras.KerasTensor((2, 3)),
         np.datetime64("NaT"),
         b"",
@@ -138,7 +140,7 @@ def forms(good: Any) -> list[Any]:
         good.astype(good.dtype.newbyteorder(">")),
         np.ma.masked_array(good),
         good.astype(object),
-        tf.constant(good),
+        *([tf.constant(good)] if tf else []),
         keras.ops.convert_to_tensor(good),
         list(good),
     ]
@@ -234,7 +236,7 @@ TEXTS = Kind(
         pd.Series(good, dtype="string"),
         pd.Index(good),
         dict.fromkeys(good).keys(),
-        tf.constant(good),
+        *([tf.constant(good)] if tf else []),
         pd.Categorical(good),
     ],
 )

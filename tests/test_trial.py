@@ -46,6 +46,7 @@ def of_class(factor):
 
 
 def with_table(factor):
+    pytest.importorskip("tensorflow")  # whose table it keeps
     lookup = L.IntegerLookup()
     lookup.adapt(np.array([1] * int(2 * factor) + [2] * 5))
     return lookup
@@ -357,7 +358,8 @@ def test_examples_that_are_joined_or_normalised_together_are_noticed(axis):
     tl.freeze(model)
     with pytest.raises(ValueError, match="a row of activations for each of 8 images, got 16"):
         tl.precompute(model, X[:8])
-    with pytest.raises(ValueError, match="each image by itself"):
+    fixed = keras.backend.backend() == "torch"  # normalises over as many examples as it was built for
+    with pytest.raises(ValueError, match="any number of examples" if fixed else "each image by itself"):
         tl.precompute(model_of(L.LayerNormalization(axis=axis, center=False, scale=False)), X)
 
 
@@ -464,9 +466,8 @@ def test_a_step_of_its_own_is_said():
 
 def test_a_model_that_cannot_be_tried_out_is_refused():
     inputs = keras.Input((None,))
-    model = keras.Model(
-        inputs, L.Dense(1)(L.Lambda(lambda x: keras.ops.reshape(x, (-1, 11)), name="elevens")(inputs))
-    )
+    elevens = L.Lambda(lambda x: keras.ops.reshape(x, (-1, 11)), output_shape=(11,), name="elevens")
+    model = keras.Model(inputs, L.Dense(1)(elevens(inputs)))
     with pytest.raises(ValueError, match="expected to try it out on 3 random examples, got an error"):
         tl.cut_points(model)
 
@@ -513,8 +514,9 @@ def test_statistics_inside_a_wrapper_are_the_mean_over_all_its_calls():
     model, base = wrapped()
     tl.freeze(model, train_from=0, batch_norm="train")
     tl.refresh_batch_norm(model, VIDEOS, batch_size=4)
-    seen = base.get_layer("conv")(VIDEOS.reshape(-1, 8, 8, 3)).numpy().mean(axis=(0, 1, 2))
-    np.testing.assert_allclose(base.get_layer("norm").moving_mean, seen, rtol=1e-4)
+    seen = keras.ops.mean(base.get_layer("conv")(VIDEOS.reshape(-1, 8, 8, 3)), axis=(0, 1, 2))
+    seen, moved = map(keras.ops.convert_to_numpy, (seen, base.get_layer("norm").moving_mean))
+    np.testing.assert_allclose(moved, seen, rtol=1e-4)
     assert base.get_layer("norm").momentum == 0.99
     assert "call" not in vars(base.get_layer("norm"))
 

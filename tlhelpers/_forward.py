@@ -4,7 +4,6 @@ LiteRT (XNNPACK's kernels) fuses a frozen network's layers for the CPU; `benchma
 over the best compiled Keras pass. It is used only where it agrees with Keras on images of this very call.
 """
 
-import gc
 import importlib.metadata
 import importlib.util
 import os
@@ -18,7 +17,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from . import _sources
+from . import _backend, _sources
 from ._workers import Array, Run, Task, differs, interpreter, joined, spread
 
 LITERT_FROM = 4096
@@ -31,12 +30,11 @@ def engine(n_images: int, n_inputs: int, *, workers: bool) -> str:
     Raises ValueError where there are workers and LiteRT can't be had.
     """
     installed = importlib.util.find_spec("ai_edge_litert") is not None
-    backend = keras.backend.backend()
-    can = n_inputs == 1 and backend == "tensorflow" and installed
+    can = n_inputs == 1 and _backend.NAME == "tensorflow" and installed
     if workers and not can:
         raise ValueError(
             "executor: expected what LiteRT can run in the workers (one input, Keras on tensorflow, the "
-            f"package ai-edge-litert), got {n_inputs} inputs, Keras on {backend}, ai-edge-litert "
+            f"package ai-edge-litert), got {n_inputs} inputs, Keras on {_backend.NAME}, ai-edge-litert "
             f"{'' if installed else 'not '}installed. Leave executor out."
         )
     use = can and (workers or n_images >= LITERT_FROM)
@@ -111,7 +109,7 @@ def _agreeing(prefix: keras.Model, sample: Any) -> tuple[bytes, Run | None, str]
     try:
         if shape not in runs:
             runs.clear()
-            network = _litert(prefix, shape)
+            network = _backend.litert(prefix, shape)
             runs[shape] = network, interpreter(network, threads=_cores())
         network, run = runs[shape]
         got = run(sample)
@@ -122,32 +120,3 @@ def _agreeing(prefix: keras.Model, sample: Any) -> tuple[bytes, Run | None, str]
     if how := differs(got, [*map(keras.ops.convert_to_numpy, expected)]):
         return b"", None, f"{how} from Keras"
     return network, run, ""
-
-
-def _litert(prefix: keras.Model, shape: tuple[int, ...]) -> bytes:
-    """Convert with the weights as constants, so that layers can be fused."""
-    import tensorflow as tf
-
-    groups = (prefix.trainable_variables, prefix.non_trainable_variables)
-    arrays = [[keras.ops.convert_to_numpy(weight) for weight in group] for group in groups]
-    kind = prefix.inputs[0].dtype
-
-    @tf.function(input_signature=[tf.TensorSpec((None, *shape), kind)])  # type: ignore[untyped-decorator]
-    def constant(batch: Any) -> Any:
-        weights = [[tf.constant(weight) for weight in group] for group in arrays]
-        return keras.tree.flatten(prefix.stateless_call(*weights, batch, training=False)[0])
-
-    # It logs each temporary folder it writes to, which would end up on the chapter's page.
-    logger = tf.get_logger()
-    level = logger.level
-    logger.setLevel("ERROR")
-    try:
-        converted = tf.lite.TFLiteConverter.from_concrete_functions(
-            [constant.get_concrete_function()], tf.Module()
-        ).convert()
-    finally:
-        logger.setLevel(level)
-    # The graph holds every weight once more, in a circle of references that Python breaks only now and then.
-    del constant
-    gc.collect()
-    return bytes(converted)

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from . import cache
+from . import _backend, cache
 from ._pointwise import Pointwise, StandIn, is_pointwise
 
 
@@ -339,10 +339,8 @@ def feed_arrays_plainly() -> None:
     processor time from the training, and `fit` waits for it to end after the last epoch, seconds at times
     (``benchmarks``: ``array_feed``).
     """
-    if keras.backend.backend() != "tensorflow":
+    if _backend.NAME != "tensorflow":
         return
-    import tensorflow as tf
-
     try:
         from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
     except ImportError:  # a later Keras, with another way: a reader's chapter then takes longer, and is right
@@ -353,8 +351,6 @@ def feed_arrays_plainly() -> None:
 
     @functools.wraps(feed)
     def plainly(adapter: Any) -> Any:
-        options = tf.data.Options()
-        options.autotune.enabled = False
-        return feed(adapter).with_options(options)
+        return _backend.untuned(feed(adapter))
 
     ArrayDataAdapter.get_tf_dataset = plainly

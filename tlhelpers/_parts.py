@@ -34,15 +34,9 @@ class Activations(np.memmap):
 
     def __tf_tensor__(self, dtype: Any = None, name: str | None = None) -> Any:
         """Called by ``tf.convert_to_tensor``, and so by Keras' ``fit``, ``evaluate`` and ``predict``."""
-        import tensorflow as tf
+        from ._backend import in_place
 
-        array = self.view(np.ndarray)
-        aligned = array.flags.c_contiguous and array.ctypes.data % 64 == 0
-        if not aligned or self.ndim == 0 or (dtype is not None and tf.as_dtype(dtype) != array.dtype):
-            return tf.constant(np.array(array), dtype=dtype, name=name)
-        # DLPack takes no read-only array. The map is private: not even a write would reach the file.
-        array.flags.writeable = True
-        return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
+        return in_place(self.view(np.ndarray), dtype, name)
 
 
 def digests(arrays: Sequence[Array]) -> list[str]:

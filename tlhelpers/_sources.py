@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from . import _backend
 from ._graph import fits, formed
 
 Item = tuple[Any, ...]
@@ -203,6 +204,11 @@ def _folder(folder: Path, graph: Any, batch_size: int) -> Source:
             shuffle=False,
             verbose=False,
         )
+    except ImportError as error:
+        raise ValueError(
+            "source: expected TensorFlow, with which Keras reads a folder, got none installed. Install it, "
+            "or give batches, as of a torch DataLoader."
+        ) from error
     except ValueError as error:  # no image in it
         raise ValueError(f"source: expected a folder of images, got an error: {error} {_FOLDERS}") from error
     paths = list(images.file_paths)
@@ -219,7 +225,7 @@ def _folder(folder: Path, graph: Any, batch_size: int) -> Source:
             try:
                 item = next(given, None)
             except Exception as error:
-                bad = [path for path in paths[at : at + batch_size] if not _readable(path)]
+                bad = [path for path in paths[at : at + batch_size] if not _backend.decodes(path)]
                 raise ValueError(
                     f"source: expected images that TensorFlow can read, got an error at "
                     f"{', '.join(bad) or paths[at]}. Mend it, or move it out of the folder."
@@ -230,16 +236,6 @@ def _folder(folder: Path, graph: Any, batch_size: int) -> Source:
             at += batch_size
 
     return Source(len(paths), items())
-
-
-def _readable(path: str) -> bool:
-    import tensorflow as tf
-
-    try:
-        tf.io.decode_image(tf.io.read_file(path), expand_animations=False)
-    except tf.errors.OpError:
-        return False
-    return True
 
 
 _FOLDERS = "Give a folder of jpg, png, bmp or gif files, or one with a folder for each class."

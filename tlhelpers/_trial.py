@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from . import _backend
 from ._graph import draws, fits, formed, functional, walk
 
 Array = npt.NDArray[Any]
@@ -174,9 +175,10 @@ def _check_repeatable(prefix: keras.Model, sample: Any, found: list[Array]) -> N
 def _restored(*models: keras.Model) -> Iterator[Callable[[], None]]:
     """Put all variables back at the end, seeds among them, and whenever the function is called."""
     variables = list({id(each): each for model in models for each in model.variables}.values())
-    values = _arrays(variables)
+    values, state = _arrays(variables), _backend.random_state()
 
     def back() -> None:
+        _backend.random_state(state)
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
 

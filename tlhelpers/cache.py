@@ -248,6 +248,7 @@ _SOURCES = {
     for path in _PACKAGE.rglob("*.py")
 }
 COMPUTES = (
+    "_backend",
     "_forward",
     "_graph",
     "_parts",

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from . import _inputs
+from . import _backend, _inputs
 from ._graph import nodes, original
 from .prefix import split
 
@@ -72,8 +72,6 @@ def grad_cam(
     >>> explain.grad_cam(model, image, at="bright")[0].tolist()
     [[0.0, 1.0], [0.0, 0.5]]
     """
-    import tensorflow as tf
-
     expected = "finite numbers of shape (n, height, width) or (n, height, width, channels)"
     advice, large = "Give the array itself; for a single image, images[:1].", _inputs.LARGE
     images = _inputs.array("images", images, expected, advice, ndim=(3, 4), low=-large, high=large)
@@ -94,20 +92,21 @@ def grad_cam(
         raise ValueError(
             f"images: expected what the model takes, {model.input_shape}, got {images.shape}. Give those."
         ) from error
-    scores_of = _scores(suffix, tf.convert_to_tensor(first))
+    scores_of = _scores(suffix, first)
+    k = scores_of(first).shape[1]
+    chosen = None if classes is None else _inputs.labels("classes", classes, len(images), k)
     maps = []
     for start in range(0, len(images), batch_size):
         here = slice(start, start + batch_size)
-        activations = tf.convert_to_tensor(prefix(images[here], training=False))
-        with tf.GradientTape() as tape:
-            tape.watch(activations)
-            scores = scores_of(activations)
-            if start == 0:
-                n, k = len(images), scores.shape[1]
-                chosen = np.zeros(n, int) if classes is None else _inputs.labels("classes", classes, n, k)
-            wanted = tf.argmax(scores, axis=1) if classes is None else chosen[here]
-            score = tf.gather(scores, wanted, axis=1, batch_dims=1)
-        weights = tf.reduce_mean(tape.gradient(score, activations), axis=(1, 2), keepdims=True)
+        activations = prefix(images[here], training=False)
+
+        def score(x: Any, wanted: Any = None if chosen is None else chosen[here]) -> Any:
+            scores = scores_of(x)
+            wanted = keras.ops.argmax(scores, axis=1) if wanted is None else wanted
+            return keras.ops.take_along_axis(scores, keras.ops.expand_dims(wanted, 1), axis=1)
+
+        gradients = _backend.gradient(score, activations)
+        weights = keras.ops.mean(gradients, axis=(1, 2), keepdims=True)
         speaks = keras.ops.relu(keras.ops.sum(weights * activations, axis=-1, keepdims=True))
         maps.append(keras.ops.convert_to_numpy(keras.ops.image.resize(speaks, images.shape[1:3]))[..., 0])
     whole = np.concatenate(maps)
@@ -146,10 +145,11 @@ def _scores(suffix: keras.Model, activations: Any) -> Callable[[Any], Any]:
         return keras.ops.concatenate([-found, found], axis=1) if binary else found
 
     binary = False
-    given = keras.ops.convert_to_numpy(suffix(activations, training=False)).reshape(len(activations), -1)
-    scores = scores_of(activations)
+    numbers = keras.ops.convert_to_numpy
+    given = numbers(suffix(activations, training=False)).reshape(len(activations), -1)
+    scores = numbers(scores_of(activations))
     tried = {name: link for name, link in _LINKS.items() if name == "Sigmoid" or given.shape[1] > 1}
-    links = [name for name, link in tried.items() if np.allclose(link(scores), given, atol=1e-5)]
+    links = [name for name, link in tried.items() if np.allclose(numbers(link(scores)), given, atol=1e-5)]
     shares = given.min() >= 0 and np.allclose(given.sum(axis=1), 1, atol=1e-5) and given.shape[1] > 1
     if not links and (shares or not np.allclose(scores, given, rtol=1e-4, atol=1e-6)):
         raise ValueError(

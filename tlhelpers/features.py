@@ -1,7 +1,6 @@
 """Compute the frozen part of a network once, over any source of examples, and keep what came out."""
 
 import contextlib
-import importlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from itertools import chain, islice
@@ -12,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm.auto import tqdm
 
-from . import _inputs, _parts, _sources, cache
+from . import _backend, _inputs, _parts, _sources, cache
 from ._forward import computed, engine
 from ._graph import alone, draws, ends, flat, formed, own_weights, signature, unusual, walk
 from ._trial import check_predict, not_repeatable, try_out
@@ -237,9 +236,9 @@ def _stores(
     network: keras.Model, whole: Any, given: Any, by: str, batch_size: int, dtype: str
 ) -> list[_parts.Store]:
     """Where the activations of each output are kept: in a folder named after what computes them."""
-    outputs, backend = whole.outputs, keras.backend.backend()
+    outputs = whole.outputs
     singly = [network] if len(outputs) == 1 else [keras.Model(whole.input, each) for each in outputs]
-    versions = (keras.version(), backend, importlib.import_module(backend).__version__, by)
+    versions = (keras.version(), _backend.NAME, _backend.module().__version__, by)
     names = [
         cache.content_key(
             *versions, cache.code_key(), dtype, batch_size, signature(each),

@@ -26,14 +26,15 @@ _INSTALL = """\
     pip = [sys.executable, "-m", "pip", "install", "--quiet"]
     main = {{"tensorflow", "keras", "numpy"}}
     kept = [f"{{d.name}}=={{d.version}}" for d in distributions() if d.name in main]
-    source = "tlhelpers[text] @ git+{address}@{tag}"
+    source = "tlhelpers[tensorflow,text] @ git+{address}@{tag}"
     subprocess.run([*pip, *kept, source], check=True)
     importlib.invalidate_caches()
 """
 _NO_ADDRESS = """\
     raise ModuleNotFoundError(
         "This chapter needs tlhelpers, which is not installed here. "
-        "In your clone of the book's repository, run: pip install -e ."
+        "In your clone of the book's repository, run: "
+        "pip install -e '.[tensorflow]'"
     )
 """
 _CELL = """\
@@ -57,7 +58,7 @@ def cell_source(address: str | None, *, tag: str | None = None) -> str:
 
 def cell_address(source: str) -> str | None:
     """The address in a cell's install line, or None."""
-    _, found, rest = source.partition("tlhelpers[text] @ git+")
+    _, found, rest = source.partition("tlhelpers[tensorflow,text] @ git+")
     return rest.split('"', 1)[0].rpartition("@")[0] if found else None
 
 

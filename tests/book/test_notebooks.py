@@ -153,7 +153,7 @@ def test_set_up_cell_without_the_library(address: str | None, monkeypatch: pytes
             exec(head, {})
     else:
         exec(head, {})
-        assert calls[0][-1] == f"tlhelpers[text] @ git+{address}@{repository.release()}"
+        assert calls[0][-1] == f"tlhelpers[tensorflow,text] @ git+{address}@{repository.release()}"
         # A newer tensorflow-text must not draw a newer TensorFlow than the one that is there.
         main = ("tensorflow", "keras", "numpy")
         assert {f"{name}=={importlib.metadata.version(name)}" for name in main} <= set(calls[0])

@@ -153,13 +153,13 @@ def test_start_chapter_names_the_weights_variant(monkeypatch, capsys, tmp_path):
     assert lines[2].endswith("..., a variant.")
 
 
-def test_only_what_tensorflow_loads_is_kept_out_of_the_search_for_rubbish(monkeypatch):
-    monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
+def test_only_what_keras_loads_is_kept_out_of_the_search_for_rubbish(monkeypatch):
+    monkeypatch.delitem(sys.modules, "keras", raising=False)
     gc.unfreeze()
     try:
         with editions._nothing_to_collect():
             assert not gc.isenabled()
-            monkeypatch.setitem(sys.modules, "tensorflow", sys)
+            monkeypatch.setitem(sys.modules, "keras", sys)
         frozen = gc.get_freeze_count()
         with editions._nothing_to_collect():
             assert gc.isenabled()

@@ -163,18 +163,17 @@ def start_chapter(title: str | None = None, *, seed: int = 0) -> Edition:
     with _nothing_to_collect():
         import keras
         import numpy as np
-        import tensorflow as tf
 
-        from tlhelpers import _graph
+        from tlhelpers import _backend, _graph
 
+        backend = _backend.module()
         _set_figures()
 
-    tf.get_logger().setLevel("ERROR")  # in a notebook its hints on retracing go to stdout: onto the page
     _graph.feed_arrays_plainly()
     keras.utils.set_random_seed(seed)
     opening = f"{title}: {edition.name}" if title else edition.name.capitalize()
     print(f"{opening} edition ({edition.dataset}, {edition.backbone}), {edition.reason}.")
-    versions = {module.__name__: module.__version__ for module in (tf, keras, np)}
+    versions = {module.__name__: module.__version__ for module in (backend, keras, np)}
     versions["Python"] = platform.python_version()
     print(f"{', '.join(f'{name} {version}' for name, version in versions.items())}; seed {seed}.")
     if weights := downloads.describe(FULL_FILES[1]) if edition.name == "full" else None:
@@ -212,12 +211,12 @@ def smoke_test(edition: Edition, stand_in: str) -> Any:
 
 @contextlib.contextmanager
 def _nothing_to_collect() -> Iterator[None]:
-    """Load TensorFlow without Python's search for unreachable objects, which takes a fifth of the time.
+    """Load Keras and its backend without Python's search for unreachable objects: a fifth of the time.
 
     What was loaded stays for good, so later searches leave it out, too. In a kernel where it is loaded
     already, such as one where a chapter runs a second time, nothing is done: old models must go.
     """
-    if "tensorflow" in sys.modules or not gc.isenabled():
+    if "keras" in sys.modules or not gc.isenabled():
         yield
         return
     gc.disable()

@@ -142,7 +142,8 @@ def card(run: Run, machine: dict[str, Any], by_hand: str | None = None) -> str:
     ]
     if by_hand:
         lines.append(
-            f"- **Run it yourself** in a copy of the repository: `pip install -e .[text]`, then `{by_hand}`"
+            "- **Run it yourself** in a copy of the repository: `pip install -e '.[tensorflow,text]'`, then "
+            f"`{by_hand}`"
         )
     if run.published:
         lines += _table("Published number, checked on this page", run.published)

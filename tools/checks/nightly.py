@@ -78,6 +78,31 @@ def newest(_out: Path) -> bool:
         return _unit_tests_with("--prerelease", "allow", "--constraint", str(floor))
 
 
+def backends(_out: Path) -> bool:
+    """The core's tests on PyTorch and, a few of them, on JAX; without TensorFlow."""
+    every = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests").glob("test_*.py"))
+    core = [name for name in every if name not in NOT_CORE]
+    return _on("torch", "torch==2.13.0", *core) and _on("jax", "jax", *(f"tests/test_{n}.py" for n in ON_JAX))
+
+
+NOT_CORE = [f"tests/test_{name}.py" for name in ("benchmarks", "pretraining", "project")]
+ON_JAX = ("explain", "freezing", "prefix")  # all of them take half an hour there
+
+
+def _on(backend: str, package: str, *tests: str) -> bool:
+    """Some tests on a backend of Keras', in an environment with no other."""
+    with tempfile.TemporaryDirectory(prefix=f"{backend}-") as scratch:
+        python = f"{scratch}/environment/bin/python"
+        chosen = {**os.environ, "KERAS_BACKEND": backend}
+        # The backend first: what its own files ask for is then there, and nothing newer of it is looked for.
+        return (
+            _run(sys.executable, "-m", "venv", f"{scratch}/environment")
+            and _run(python, "-m", "pip", "install", "-q", package)
+            and _run(python, "-m", "pip", "install", "-q", "--editable", f"{ROOT}[book,test]")
+            and _run(python, "-m", "pytest", "-n", "2", "-p", "no:cacheprovider", *tests, environment=chosen)
+        )
+
+
 def _unit_tests_with(*versions: str) -> bool:
     """Unit tests in an environment of their own, whose versions uv chooses so."""
     with tempfile.TemporaryDirectory(prefix="versions-") as scratch:
@@ -93,7 +118,7 @@ def _unit_tests_with(*versions: str) -> bool:
         clean = {name: value for name, value in os.environ.items() if name not in not_ours}
         return (
             _run(uv, "venv", "--quiet", "--python", program, f"{scratch}/environment")
-            and _run(*install, "--editable", ".[book,test,text]")
+            and _run(*install, "--editable", ".[book,tensorflow,test,text]")
             and _run(python, "-m", "pytest", "-n", "2", "-p", "no:cacheprovider", environment=clean)
         )
 
@@ -129,7 +154,7 @@ def pages(out: Path) -> Path:
 
 PARTS: dict[str, Callable[[Path], bool]] = {
     part.__name__: part
-    for part in (links, axe, digits, exercises, graphs, inputs, families, oldest, newest, colab)
+    for part in (links, axe, digits, exercises, graphs, inputs, families, backends, oldest, newest, colab)
 }
 
 
