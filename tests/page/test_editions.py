@@ -138,7 +138,8 @@ def test_start_chapter_seeds_and_says_what_runs(monkeypatch, capsys):
     assert draws[0] == draws[1]
     first, second = capsys.readouterr().out.splitlines()[:2]
     assert first == "Prepare: pocket edition (digits, mobilenet_v2_glyphs), asked for by TLHELPERS_EDITION."
-    for words in ("tensorflow ", f"keras {keras.__version__}, numpy {np.__version__}, Python 3.", "; seed 3"):
+    versions = f"keras {keras.__version__}, numpy {np.__version__}, Python 3."
+    for words in (f"{keras.backend.backend()} ", versions, "; seed 3"):
         assert words in second
 
 

@@ -82,7 +82,8 @@ def backends(_out: Path) -> bool:
     """The core's tests on PyTorch and, a few of them, on JAX; without TensorFlow."""
     every = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests").glob("test_*.py"))
     core = [name for name in every if name not in NOT_CORE]
-    return _on("torch", "torch==2.13.0", *core) and _on("jax", "jax", *(f"tests/test_{n}.py" for n in ON_JAX))
+    few = [f"tests/test_{name}.py" for name in ON_JAX]
+    return _on("torch", "torch==2.13.0", *core, "tests/page/test_editions.py") and _on("jax", "jax", *few)
 
 
 NOT_CORE = [f"tests/test_{name}.py" for name in ("benchmarks", "pretraining", "project")]
