@@ -88,7 +88,7 @@ def test_what_is_learned_from_is_short_and_whole(monkeypatch):
         assert told[row][begin:end] == truth[row]
 
 
-@pytest.mark.parametrize("way", ["head alone", "last two blocks", spans.WAYS[-1]])
+@pytest.mark.parametrize("way", ["head alone", "last two blocks", spans.RANDOM])
 def test_each_way_trains_its_layers_alone(tiny, way):
     before = [np.array(weight) for weight in tiny.model.weights]
     prefix, suffix = spans.with_span_head(tiny, way)
@@ -96,8 +96,7 @@ def test_each_way_trains_its_layers_alone(tiny, way):
     trained = {weight.path.split("/")[0] for weight in suffix.trainable_weights}
     blocks = set() if way == "head alone" else {*tiny.blocks}
     assert trained == {"head", *blocks}
-    tokens, *_ = spans.pair(tiny, ["our soup"], ["the film is bad"])
-    assert suffix.predict(prefix.predict(tokens, verbose=0), verbose=0).shape == (1, 2, 64)
+    assert suffix.output_shape[1:] == (2, None)
     same = [np.array_equal(a, b) for a, b in zip(before, tiny.model.weights, strict=True)]
     assert all(same)  # the random network is another one
     again, other = (spans.with_span_head(tiny, way, seed=seed)[0].get_weights()[0] for seed in (0, 1))

@@ -42,14 +42,15 @@ __all__ = [
 Array = npt.NDArray[Any]
 Places = list[tuple[int, int]]
 
-WAYS = ("word overlap", "head alone", "last two blocks", "all blocks", "all blocks, random weights")
+RANDOM = "last two blocks, random weights"
+WAYS = ("word overlap", "head alone", "last two blocks", RANDOM, "all blocks")
 FEW, MANY = 100, 250
 """Labelled questions. Only two ways are measured with the fewer ones as well."""
 LENGTH, LONGEST = 64, 128
 """Tokens of question and sentence together, in training and in tests. Longer ones are not learned from."""
 STEPS, BATCH_SIZE = 36, 16
 RATES: tuple[float, ...] = tuple(0.00005 * 2**place for place in range(12))
-START = dict(zip(WAYS[1:], (0.0128, 0.0016, 0.0004, 0.0008), strict=True))
+START = dict(zip(WAYS[1:], (0.0128, 0.0016, 0.0016, 0.0004), strict=True))
 """Adam's rates; the search begins at `START` and ends where both neighbours are worse on validation."""
 LONGEST_ANSWER = 12
 """Tokens of an answer that is looked for."""
@@ -82,14 +83,14 @@ def with_span_head(encoder: Encoder, way: str, *, seed: int = 0) -> tuple[keras.
     The suffix gives (n, 2, tokens): how much each token looks like the answer's first, and like its last.
     """
     whole = encoder.model
-    if way == WAYS[-1]:
+    if way == RANDOM:
         keras.utils.set_random_seed(seed)
         whole = keras.models.clone_model(whole)  # the same layers with weights drawn anew
     states = keras.layers.Dropout(0.1, name="dropout", seed=0)(whole.get_layer(encoder.blocks[-1]).output)
     ends = keras.layers.Dense(2, name="head")(states)
     model = keras.Model(whole.input, keras.layers.Permute((2, 1))(ends))
     layers = ["embeddings", *encoder.blocks, "head"]
-    first = {"head alone": -1, "last two blocks": -3}.get(way, 1)
+    first = {"head alone": -1, "all blocks": 1}.get(way, -3)
     freeze(model, train_from=layers[first])
     prefix, suffix = split(model, at=layers[first - 1])
     suffix.compile(keras.optimizers.Adam(), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
@@ -178,7 +179,7 @@ def _network(way: str, edition: Edition, seed: int) -> Network:
 @functools.lru_cache(maxsize=4)
 def _learned(way: str, edition: Edition, labels: int, seed: int, rate: float) -> list[Array]:
     """The suffix's weights after so many questions, which the seed draws, as it does the head."""
-    network = _network(way, edition, seed if way == WAYS[-1] else 0)
+    network = _network(way, edition, seed if way == RANDOM else 0)
     tokens, ends = _labelled(edition)
     rows = np.random.default_rng(seed).permutation(len(tokens))[:labels]
     network.reset(rate, seed)
@@ -192,7 +193,7 @@ def _learned(way: str, edition: Edition, labels: int, seed: int, rate: float) ->
 def _fit(way: str, edition: Edition, labels: int, seed: int, rate: float) -> Network:
     """What `_learned` gives, in its network."""
     weights = _learned(way, edition, labels, seed, rate)
-    network = _network(way, edition, seed if way == WAYS[-1] else 0)
+    network = _network(way, edition, seed if way == RANDOM else 0)
     network.suffix.set_weights(weights)
     return network
 
