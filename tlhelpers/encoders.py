@@ -354,7 +354,7 @@ def embed(encoder: Encoder, texts: Sequence[str]) -> npt.NDArray[np.float32]:
 
     Notes
     -----
-    Source: Reimers and Gurevych, *Sentence-BERT*, 2019. Explained in the chapter "Read sentiment".
+    Source: Reimers and Gurevych, *Sentence-BERT*, 2019. Explained in the chapter "Find the answer".
 
     Examples
     --------
