@@ -152,6 +152,10 @@ def test_the_real_encoder_is_its_makers(full_data):
     np.testing.assert_allclose(
         encoder.model(token_ids, training=False), plain_mean(backbone, token_ids), atol=1e-5
     )
+    long = " ".join(texts * 6)  # more than the 64 tokens that the stand-in has positions for
+    whole = encoder.model(encoder.tokenize([long], length=200), training=False)
+    np.testing.assert_allclose(encoders.pooled_blocks(encoder, [long])[:, -1], whole, atol=1e-5)
+
     import tokenizers
 
     official = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))

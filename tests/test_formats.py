@@ -392,6 +392,26 @@ def test_fifty_damaged_copies_of_the_real_weights_are_refused(full_data, tmp_pat
             _formats.mobilenet_weights(path)
 
 
+# -- questions -----------------------------------------------------------------------------------
+
+
+def squad(paragraph="Bees dance.", question="Who dances?", start=0, answer="Bees", **other):
+    asked = {"question": question, "answers": [{"answer_start": start, "text": answer}], **other}
+    article = {"title": "Bees", "paragraphs": [{"context": paragraph, "qas": [asked]}]}
+    return json.dumps({"data": [article], "version": "1.1"}).encode()
+
+
+def test_questions_come_with_their_paragraphs(read):
+    assert read("questions", squad()) == (("Bees", "Bees dance.", (("Who dances?", 0, "Bees"),)),)
+
+
+def test_the_real_questions_are_all_there(full_data):
+    found = _formats.questions(full_data / "xquad.en.json")
+    assert (len(found), sum(len(asked) for *_, asked in found)) == (240, 1_190)
+    assert len({title for title, *_ in found}) == 48
+    assert found[0][2][0] == ("How many points did the Panthers defense surrender?", 34, "308")
+
+
 # -- fables and the decoder ----------------------------------------------------------------------
 
 OLDER = """A book of fables
@@ -567,6 +587,20 @@ REFUSED = {
     },
     "fables": {
         "expected 300 fables or more, each with a title, got 2": OLDER.encode(),
+        "can't decode byte 0xff": b"\xff",
+    },
+    "questions": {
+        r"expected JSON with data, .*, got JSONDecodeError \(Expecting value": b"",
+        r"expected JSON with data, .*, got KeyError \('data'\)": b"{}",
+        r"expected JSON with data, .*, got TypeError": b'{"data": [7]}',
+        r"expected JSON with data, .*, got RecursionError": b"[" * 100_000,
+        r"expected JSON with data, .*, got IndexError": squad(answers=[]),
+        r"'Bees': expected a paragraph with words in it, got ' '": squad(" "),
+        "expected a question with words in it, got 7": squad(question=7),
+        "'Who dances[?]': expected an answer with words in it, got ''": squad(answer=""),
+        "'Who dances[?]': expected the answer 'Bees' at 1 in its paragraph, got none": squad(start=1),
+        "expected the answer 'dance.' at -6 in its paragraph": squad(start=-6, answer="dance."),
+        "expected the answer 'Bees' at '0' in its paragraph": squad(start="0"),
         "can't decode byte 0xff": b"\xff",
     },
     "llama_weights": {

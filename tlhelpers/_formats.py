@@ -334,6 +334,47 @@ def fables_counted(path: Path) -> str:
     return f"{len(fables(path))} fables under their titles; the official file's digest is unknown"
 
 
+Question = tuple[str, int, str]
+"""A question, and where in the paragraph its answer begins, and the answer."""
+
+
+def questions(path: Path) -> tuple[tuple[str, str, tuple[Question, ...]], ...]:
+    """Paragraphs in the form of SQuAD: the article's title, the text, and its questions, one answer each."""
+    try:
+        articles = json.loads(path.read_text("utf-8"))["data"]
+        return tuple(
+            (
+                str(article["title"]),
+                _some_text("a paragraph", article["title"], paragraph["context"]),
+                tuple(_question(paragraph["context"], each) for each in paragraph["qas"]),
+            )
+            for article in articles
+            for paragraph in article["paragraphs"]
+        )
+    except (KeyError, TypeError, IndexError, RecursionError, json.JSONDecodeError) as error:
+        got = f"{type(error).__name__} ({str(error)[:80]})"
+        raise ValueError(
+            f"expected JSON with data, paragraphs, context, qas, question and answers, got {got}"
+        ) from error
+
+
+def _question(paragraph: str, entry: dict[str, Any]) -> Question:
+    question = _some_text("a question", paragraph[:40], entry["question"])
+    start, answer = entry["answers"][0]["answer_start"], entry["answers"][0]["text"]
+    found = _some_text("an answer", question, answer)
+    if type(start) is not int or start < 0 or paragraph[start : start + len(found)] != found:
+        raise ValueError(
+            f"{question!r}: expected the answer {found!r} at {start!r} in its paragraph, got none"
+        )
+    return question, start, found
+
+
+def _some_text(what: str, where: str, text: Any) -> str:
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError(f"{where!r}: expected {what} with words in it, got {text!r}")
+    return text
+
+
 WORD_VECTORS = 5_000
 """How many word vectors are read: those of the most frequent words."""
 

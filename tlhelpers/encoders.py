@@ -38,9 +38,9 @@ _WORDS = (
 STAND_IN_WORDS = tuple(_WORDS.split())
 """All words that the stand-in encoder knows."""
 
-LENGTHS = (16, 32, 64)
-"""Numbers of tokens that `pooled_blocks` pads sentences to, each to the least that holds it. Padding costs
-as much time as words do; what is longer than the last is cut."""
+LENGTHS = (16, 32, 64, 128, 256)
+"""Numbers of tokens that `pooled_blocks` pads texts to, each to the least that holds it. Padding costs as
+much time as words do; what is longer than the last is cut, as the makers of MiniLM do."""
 
 
 @keras.saving.register_keras_serializable("tlhelpers")
@@ -294,7 +294,8 @@ def pooled_blocks(encoder: Encoder, texts: Sequence[str]) -> npt.NDArray[np.floa
     encoder
         From `load_encoder`; it must be frozen.
     texts
-        As for `Encoder.tokenize`. What is longer than the last of `LENGTHS` tokens is cut, with a warning.
+        As for `Encoder.tokenize`. What is longer than the last of `LENGTHS` tokens, or than the encoder has
+        positions for, is cut, with a warning.
 
     Returns
     -------
@@ -317,15 +318,17 @@ def pooled_blocks(encoder: Encoder, texts: Sequence[str]) -> npt.NDArray[np.floa
     >>> tl.encoders.pooled_blocks(encoder, ["the soup is good", "the film is bad"]).shape
     (2, 2, 32)
     """
-    token_ids = encoder.tokenize(texts, length=LENGTHS[-1])
+    positions = encoder.model.get_layer("position_embedding").sequence_length
+    lengths = [length for length in LENGTHS if length <= positions]
+    token_ids = encoder.tokenize(texts, length=lengths[-1])
     # Not by counting: a text may hold the word [PAD], which is a 0 too.
-    ends = LENGTHS[-1] - (token_ids[:, ::-1] != 0).argmax(axis=1)
-    least = np.searchsorted(LENGTHS, ends)  # the place in LENGTHS that holds each
+    ends = lengths[-1] - (token_ids[:, ::-1] != 0).argmax(axis=1)
+    least = np.searchsorted(lengths, ends)  # the place that holds each
     reader = _reader(encoder)
     result = np.empty((len(texts), *reader.output_shape[1:]), np.float32)
     for place in np.unique(least):
         rows = np.flatnonzero(least == place)
-        result[rows] = precompute(reader, token_ids[rows, : LENGTHS[place]], batch_size=32)
+        result[rows] = precompute(reader, token_ids[rows, : lengths[place]], batch_size=32)
     return result
 
 
@@ -351,7 +354,7 @@ def embed(encoder: Encoder, texts: Sequence[str]) -> npt.NDArray[np.float32]:
 
     Notes
     -----
-    Source: Reimers and Gurevych, *Sentence-BERT*, 2019. Explained in the chapter "Read sentiment".
+    Source: Reimers and Gurevych, *Sentence-BERT*, 2019. Explained in the chapter "Find the answer".
 
     Examples
     --------

@@ -1,5 +1,6 @@
 from . import (
     adviser,
+    answers,
     article,
     beyond,
     boxes,
@@ -19,6 +20,7 @@ from . import (
     sentiment,
     skeleton,
     sources,
+    spans,
     strategies,
     unfreezing,
     xrays,
@@ -27,6 +29,7 @@ from .skeleton import balanced, check_one, draw, in_proportion
 
 __all__ = [
     "adviser",
+    "answers",
     "article",
     "balanced",
     "beyond",
@@ -50,6 +53,7 @@ __all__ = [
     "sentiment",
     "skeleton",
     "sources",
+    "spans",
     "strategies",
     "unfreezing",
     "xrays",
