@@ -65,7 +65,7 @@ def test_features_by_hand():
             "amount": np.exp([1.0, 2.0, 3.0, 6.0]),
             "kind": 0,
             "online": [False, True, False, False],
-            "x": [0.0, 0.9, 0.0, 0.3],
+            "x": [0.0, 0.9, 0.7, 0.3],
             "y": [0.0, 0.9, 0.0, 0.4],
         }
     )
