@@ -22,7 +22,7 @@ MODULES = {
 WINGS = ("page", "studies")
 PUBLIC = [name for name in MODULES if "." not in name and not name.startswith("_")]
 MOST_NAMES, MOST_ON_TOP = 60, 20
-SHARED = ("skeleton", "recipes", "intervals", "closed_form", "boxes")
+SHARED = ("skeleton", "recipes", "intervals", "closed_form", "boxes", "payments")
 EXCEPTIONS = {
     "studies.strategies": {"studies.freezing_map"},  # advises a cell of the map
     "studies.spans": {"studies.answers"},  # looks for the words in the sentences of the same questions
