@@ -64,9 +64,9 @@ RATES = {
     "U-Net from scratch": (0.003, 0.01, 0.03),
     "features and pixels": (0.003, 0.01, 0.03),
     "pixels": (0.01, 0.03, 0.1),
-    "random features and pixels": (0.003, 0.01, 0.03),
+    "random features and pixels": (0.01, 0.03, 0.1, 0.3),
     "fine-tuned": (0.001, 0.003, 0.01),
-    "mean mask": (0.2, 0.3, 0.4, 0.5),
+    "mean mask": (0.3, 0.4, 0.5, 0.6, 0.7),
 }
 """Learning rates tried with seed 0 and 20 labelled scans, or the most where 20 are not measured. "features"
 takes that of "features and pixels"."""
