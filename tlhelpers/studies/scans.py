@@ -65,7 +65,7 @@ RATES = {
     "features and pixels": (0.003, 0.01, 0.03),
     "pixels": (0.01, 0.03, 0.1),
     "random features and pixels": (0.01, 0.03, 0.1, 0.3),
-    "fine-tuned": (0.001, 0.003, 0.01),
+    "fine-tuned": (0.003, 0.01, 0.03),
     "mean mask": (0.3, 0.4, 0.5, 0.6, 0.7),
 }
 """Learning rates tried with seed 0 and 20 labelled scans, or the most where 20 are not measured. "features"
