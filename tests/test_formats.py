@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import json
+import struct
 import tarfile
 import zipfile
 
@@ -44,6 +45,7 @@ def small(monkeypatch):
     monkeypatch.setattr(_formats, "_MNIST", {name: array.shape for name, array in DIGITS.items()})
     monkeypatch.setattr(_formats, "_PNEUMONIA", SIZES)
     monkeypatch.setattr(_formats, "_CELLS", {"train": 2, "val": 1, "test": 1})
+    monkeypatch.setattr(_formats, "_SCANS", 2)
     monkeypatch.setattr(_formats, "WORD_VECTORS", 4)
 
 
@@ -111,6 +113,51 @@ def blood(*boxes, lists=("a b", "c", "d"), photos="abcd", **files):
             for name, each in members.items()
         }
     )
+
+
+def nifti(voxels, *, kind=16, head=b"", start=352.0, slope=1.0, extra=b"", packed=True):
+    """A NIfTI-1 file of some voxels (x, y, z)."""
+    data = bytearray(352)
+    data[:4], data[344:348] = struct.pack("<i", 348), b"n+1\0"
+    data[40:48] = struct.pack("<4h", voxels.ndim, *voxels.shape[:3])
+    data[70:72], data[108:120] = struct.pack("<h", kind), struct.pack("<3f", start, slope, 0)
+    data[: len(head)] = head
+    whole = bytes(data) + voxels.tobytes(order="F") + extra
+    return gzip.compress(whole, compresslevel=1) if packed else whole
+
+
+VOXELS = np.arange(24, dtype="<f4").reshape(2, 3, 4)
+MARKS = (np.arange(24, dtype="u1") % 3).reshape(2, 3, 4)
+
+
+def scans(link=None, **files):
+    """The Decathlon's archive: scans 1, 2 and 3, of which 2 has no mask."""
+    members = {f"image{number}": nifti(VOXELS + number) for number in (3, 2, 1)}
+    members |= {f"label{number}": nifti(MARKS, kind=2) for number in (1, 3)} | files
+    names = {"image": "imagesTr", "label": "labelsTr"}
+    with tarfile.open(fileobj=(whole := io.BytesIO()), mode="w") as archive:
+        for name, data in {"._image1": b"a Mac's", **members}.items():
+            kind, number = name[:-1].lstrip("._"), name[-1]
+            path = f"Task04/{names[kind]}/{'._' * name.startswith('.')}hippocampus_00{number}.nii.gz"
+            info = tarfile.TarInfo(path)
+            if name == link:
+                info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
+                data = b""
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return whole.getvalue()
+
+
+def test_scans_that_have_a_mask_come_by_number(read):
+    found = read("hippocampus_scans", scans())
+    assert list(found) == [1, 3]
+    scan, mask = found[3]
+    assert (scan.dtype, mask.dtype) == (np.float32, np.uint8)
+    assert np.array_equal(scan, VOXELS + 3)
+    assert np.array_equal(mask, MARKS)
+    # Kinds of numbers may be the other way round, as two of the official files have them.
+    other = scans(image1=nifti(MARKS, kind=2), label1=nifti(MARKS.astype("<f4")))
+    assert np.array_equal(read("hippocampus_scans", other)[1][0], MARKS)
 
 
 def test_mnist_is_read_by_name(read):
@@ -557,6 +604,32 @@ REFUSED = {
             box("RBC", 1, 2, 3, 4), **{"Annotations/b.xml": "<annotation>"}
         ),
         "at most 60,000,000 bytes in the archive, got more": blood(**{"more": bytes(61_000_000)}),
+    },
+    "hippocampus_scans": {
+        "expected 2 scans with a mask, got 0": bytes(10_240),
+        "with a mask, got 1": scans(link="label1"),
+        "imagesTr/hippocampus_001.nii.gz: expected a plain file of at most 1,000,000": scans(
+            image1=bytes(1_000_001)
+        ),
+        "imagesTr/hippocampus_001: expected a gzipped file, got Not": scans(
+            image1=nifti(VOXELS, packed=False)
+        ),
+        "labelsTr/hippocampus_003: expected a gzipped file, got": scans(label3=nifti(MARKS, kind=2)[:-9]),
+        "got 0 bytes of something else": scans(image1=gzip.compress(b"")),
+        "expected NIfTI-1 in one file": scans(image1=nifti(VOXELS, head=b"\0\0\1\x5c")),
+        "got 4 axes": scans(image1=nifti(VOXELS[..., None])),
+        r"sides of 1 to 64 .*, \[65, 1, 1\]": scans(image1=nifti(np.ones((65, 1, 1), "<f4"))),
+        r"sides of 1 to 64 .*, \[0, 1, 1\]": scans(image1=nifti(np.ones((0, 1, 1), "<f4"))),
+        "kind 4": scans(image1=nifti(VOXELS, kind=4)),
+        "voxels as they are from byte 352, got 352.0, 2.0": scans(image1=nifti(VOXELS, slope=2)),
+        "from byte 352, got 400": scans(image1=nifti(VOXELS, start=400)),
+        "expected 24 voxels, got 97 bytes": scans(image1=nifti(VOXELS, extra=b"0")),
+        "expected 24 voxels, got 1,048,577 bytes": scans(image1=nifti(VOXELS, extra=bytes(2_000_000))),
+        "expected finite numbers": scans(image1=nifti(VOXELS * np.float32("nan"))),
+        r"labelsTr/hippocampus_001: expected 0, 1 and 2 in .* got \[0. 2. 4": scans(
+            label1=nifti(MARKS * 2, kind=2)
+        ),
+        r"labelsTr/.* shape \(2, 3, 4\), got .* in \(2, 3, 3\)": scans(label1=nifti(MARKS[..., :3], kind=2)),
     },
     "credit_table": {
         r"expected the columns ID, .* \(25\), got": clients("X5", "PAY_0"),

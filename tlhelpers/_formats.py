@@ -15,8 +15,10 @@ import io
 import json
 import math
 import re
+import struct
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -190,6 +192,68 @@ def _cell_boxes(name: str, text: bytes) -> npt.NDArray[np.int16]:
             raise ValueError(f"{name}.xml: expected a box within 640 by 480 pixels, got {ends}")
         rows.append((_CELL_NAMES.index(kind), left, top, right, bottom))
     return np.array(rows, np.int16).reshape(-1, 5)
+
+
+_SCANS, _LONGEST = 260, 64  # scans with a mask, and voxels along any side at most
+_VOXELS = {2: "<u1", 16: "<f4"}  # the two of NIfTI-1's kinds of numbers that occur
+
+
+def hippocampus_scans(path: Path) -> dict[int, tuple[npt.NDArray[np.float32], Bytes]]:
+    """The Decathlon's scans that have a mask, by the number in their names: float32 and uint8, (x, y, z).
+
+    In a mask 1 is the front of the hippocampus, 2 its back, 0 all else.
+    """
+    found: dict[str, dict[int, bytes]] = {"imagesTr": {}, "labelsTr": {}}
+    with tarfile.open(path, "r:") as archive:
+        for member in archive:
+            name = re.fullmatch(r".*?(imagesTr|labelsTr)/hippocampus_([0-9]{3})\.nii\.gz", member.name)
+            if name and member.isreg() and (file := archive.extractfile(member)) is not None:
+                if member.issparse() or member.size > 1_000_000:
+                    raise ValueError(f"{name[0]}: expected a plain file of at most 1,000,000 bytes")
+                found[name[1]][int(name[2])] = file.read()
+    images, masks = found["imagesTr"], found["labelsTr"]
+    both = sorted(images.keys() & masks.keys())
+    if len(both) != _SCANS:
+        raise ValueError(f"expected {_SCANS} scans with a mask, got {len(both)}")
+    scans = {}
+    for number in both:
+        scan = _nifti(f"imagesTr/hippocampus_{number:03}", images[number])
+        mask = _nifti(f"labelsTr/hippocampus_{number:03}", masks[number])
+        if mask.shape != scan.shape or not np.isin(mask, (0, 1, 2)).all():
+            raise ValueError(
+                f"labelsTr/hippocampus_{number:03}: expected 0, 1 and 2 in the scan's shape {scan.shape}, "
+                f"got {np.unique(mask)[:5]} in {mask.shape}"
+            )
+        scans[number] = scan, mask.astype(np.uint8)
+    return scans
+
+
+def _nifti(name: str, packed: bytes) -> npt.NDArray[np.float32]:
+    """The voxels of one gzipped NIfTI-1 file, of the kind that this archive holds: nothing to be rescaled."""
+    most = 352 + 4 * _LONGEST**3
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(packed)) as file:
+            data = file.read(most + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{name}: expected a gzipped file, got {error}") from error
+    if len(data) < 352 or data[:4] != struct.pack("<i", 348) or data[344:348] != b"n+1\0":
+        raise ValueError(f"{name}: expected NIfTI-1 in one file, got {len(data):,} bytes of something else")
+    axes, *shape = struct.unpack("<4h", data[40:48])
+    (kind,) = struct.unpack("<h", data[70:72])
+    start, slope, offset = struct.unpack("<3f", data[108:120])
+    if axes != 3 or not all(0 < side <= _LONGEST for side in shape) or kind not in _VOXELS:
+        raise ValueError(
+            f"{name}: expected three sides of 1 to {_LONGEST} and numbers of kind 2 or 16, got {axes} axes, "
+            f"{shape}, kind {kind}"
+        )
+    if (start, slope, offset) != (352, 1, 0):
+        raise ValueError(f"{name}: expected voxels as they are from byte 352, got {start}, {slope}, {offset}")
+    if len(data) != 352 + math.prod(shape) * np.dtype(_VOXELS[kind]).itemsize:
+        raise ValueError(f"{name}: expected {math.prod(shape):,} voxels, got {len(data) - 352:,} bytes")
+    voxels = np.frombuffer(data, _VOXELS[kind], offset=352).reshape(shape, order="F").astype(np.float32)
+    if not np.isfinite(voxels).all():
+        raise ValueError(f"{name}: expected finite numbers")
+    return voxels
 
 
 class _Bounded(gzip.GzipFile):
