@@ -26,6 +26,7 @@ SHARED = ("skeleton", "recipes", "intervals", "closed_form", "boxes")
 EXCEPTIONS = {
     "studies.strategies": {"studies.freezing_map"},  # advises a cell of the map
     "studies.adviser": {"studies.strategies"},  # puts its advice on the page
+    "studies.tuning": {"studies.sentiment"},  # takes its sentences
     "studies.__main__": {name for name in MODULES if name.startswith("studies.")},  # measures all of them
 }
 

@@ -20,6 +20,7 @@ from . import (
     skeleton,
     sources,
     strategies,
+    tuning,
     unfreezing,
     xrays,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "skeleton",
     "sources",
     "strategies",
+    "tuning",
     "unfreezing",
     "xrays",
 ]
