@@ -22,6 +22,10 @@ def numbers(model):
     return sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
 
 
+def said(model, ids):
+    return np.asarray(model(ids, training=False))
+
+
 @pytest.fixture
 def encoder():
     return tl.encoders.load_encoder("tiny")
@@ -49,17 +53,17 @@ def test_all_weights_are_all(encoder):
 
 def test_adapters_begin_as_nothing_keep_padding_out_and_are_cut_points(encoder):
     ids = np.array([[2, 5, 6, 3], [2, 5, 3, 0]])
-    before = encoder.model.predict(ids, verbose=0)
+    before = said(encoder.model, ids)
     model = skeleton.add_adapters(encoder.model, encoder.blocks, 4)
-    np.testing.assert_array_equal(model.predict(ids, verbose=0), before)
+    np.testing.assert_array_equal(said(model, ids), before)
     assert {f"{block}_adapter" for block in encoder.blocks} <= set(tl.cut_points(model))
     for layer in model.layers:
         if layer.name.endswith("adapter_wide"):
             layer.kernel.assign(np.ones(layer.kernel.shape))
     longer = np.pad(ids, ((0, 0), (0, 5)))
-    changed = model.predict(ids, verbose=0)
+    changed = said(model, ids)
     assert np.abs(changed - before).max() > 0.01
-    np.testing.assert_allclose(model.predict(longer, verbose=0), changed, atol=1e-5)
+    np.testing.assert_allclose(said(model, longer), changed, atol=1e-5)
 
 
 @pytest.mark.parametrize("way", ["bias terms", "LoRA, rank 4", "adapters"])
@@ -75,13 +79,13 @@ def test_only_what_trains_moves_and_a_small_file_brings_it_back(way, encoder, tm
     assert all(map(np.array_equal, kernels, still))
     assert all(np.any(w.numpy()) for w in model.trainable_weights)
 
-    said = model(ids, training=False)
+    before = said(model, ids)
     np.savez(tmp_path / "task.npz", **{w.path: w.numpy() for w in model.trainable_weights})
     other = tuning.prepare(tl.encoders.load_encoder("tiny"), way)
     with np.load(tmp_path / "task.npz") as kept:
         for weight in other.trainable_weights:
             weight.assign(kept[weight.path])
-    np.testing.assert_array_equal(other(ids, training=False), said)
+    np.testing.assert_array_equal(said(other, ids), before)
 
 
 def test_unchanged_finds_a_kernel_that_moves_under_low_rank(encoder):
@@ -139,7 +143,7 @@ def test_sentences_are_short_and_split(full_data):
 
 def test_the_table_is_the_grid():
     table = page.measured("tuning")
-    assert list(table.way.unique()) == list(tuning.WAYS) == [way for (way,) in tuning.STUDY.grid(FULL)]
+    assert {*table.way} == {*tuning.WAYS} == {way for (way,) in tuning.STUDY.grid(FULL)}
     assert not [*tuning.STUDY.grid(POCKET)]
     assert (table.groupby("way").seed.apply(list).apply(sorted).apply(tuple) == tuple(tuning.SEEDS)).all()
     rates = table.choice.str.removeprefix("rate ").astype(float)

@@ -56,7 +56,7 @@ SIZES = (3_000, 20_000, 70_000)
 LORA = {f"LoRA, rank {rank}": rank for rank in (4, 16, 1, 2, 8)}
 """By method: the rank of what is added to the kernels of queries and values, as Hu et al. (2021) do."""
 ADAPTER = 16
-TRAINED = ("all weights", "last two blocks", *LORA, "norms", "adapters", "from scratch")
+TRAINED = ("all weights", "last two blocks", "adapters", *LORA, "norms", "from scratch")
 """These follow gradients. An adapter of `ADAPTER` numbers stands after each block. Norms are the scales of
 all normalisations, the network's only terms of their kind, since it has no biases."""
 METHODS = ("as loaded", "fables in context", *TRAINED, "counts of three tokens")

@@ -49,6 +49,8 @@ LORA = {f"LoRA, rank {rank}": rank for rank in (1, 2, 4, 8, 16)}
 WAYS = ("head", "bias terms", *LORA, "adapters", "last two blocks", "all weights")
 """What trains. All but the last also train a head; LoRA is added to queries and values, an adapter of
 `BOTTLENECK` numbers after each block, and bias terms are those of the blocks."""
+LAST = ("LoRA, rank 2", "LoRA, rank 8")
+"""Measured after the others, which they lie between."""
 BOTTLENECK = 16
 
 LABELS, SEEDS = {"full": 100, "pocket": 6}, range(5)
@@ -69,9 +71,14 @@ START = dict.fromkeys(LORA, 0.01) | {
 
 
 @functools.cache
+def _words(encoder: str) -> Any:
+    return load_encoder(encoder).words
+
+
+@functools.cache
 def sentences(domain: str, edition: Edition) -> tuple[Reviews, Reviews, Reviews]:
     """Train, validation and test: the short ones among a domain's sentences, split anew."""
-    data, words = load(domain, edition=edition), load_encoder(ENCODERS[edition.name]).words
+    data, words = load(domain, edition=edition), _words(ENCODERS[edition.name])
     labels = np.concatenate([part.labels for part in (data.train, data.validation, data.test)])
     every = Reviews(data.texts, labels)
     short = [len(each.ids) <= LENGTH for each in words.encode_batch(list(every.texts))]
@@ -202,7 +209,7 @@ def _again(edition: Edition, row: "pd.Series[Any]") -> tuple[float, int]:
 STUDY = Study(
     table="tuning",
     keys=("way",),
-    grid=lambda edition: ((way,) for way in WAYS if edition.name == "full"),
+    grid=lambda edition: ((way,) for way in sorted(WAYS, key=LAST.__contains__) if edition.name == "full"),
     row=_row,
     again=_again,
     like=("way",),
