@@ -120,6 +120,13 @@ def test_a_row_is_the_same_again_and_follows_its_seed():
     assert intervals.pack(right) == other["right"]
 
 
+def test_a_probe_reads_the_block_that_validation_chooses():
+    row = tuning._row(POCKET, "probe").iloc[1]
+    assert row.choice.startswith("block ")
+    assert row.weights == HEAD
+    assert tuning._again(POCKET, pd.Series({**row, "way": "probe"})) == (row.test_accuracy, 12)
+
+
 def test_the_draws_share_the_rate_that_the_first_chose(monkeypatch):
     asked = []
     monkeypatch.setattr(tuning, "_validation", lambda way, edition, rate: -abs(np.log(rate / 0.1)))
@@ -146,9 +153,12 @@ def test_the_table_is_the_grid():
     assert {*table.way} == {*tuning.WAYS} == {way for (way,) in tuning.STUDY.grid(FULL)}
     assert not [*tuning.STUDY.grid(POCKET)]
     assert (table.groupby("way").seed.apply(list).apply(sorted).apply(tuple) == tuple(tuning.SEEDS)).all()
-    rates = table.choice.str.removeprefix("rate ").astype(float)
+    trained = table[table.way != "probe"]
+    rates = trained.choice.str.removeprefix("rate ").astype(float)
     assert set(rates) < set(tuning.RATES[1:-1])  # none at the grid's edge
-    for rate, tried in zip(rates, table.tried, strict=True):
+    penalties = table.choice[table.way == "probe"].str.extract(r"penalty (\S+)")[0].astype(float)
+    assert set(penalties) <= set(tuning.PENALTIES[1:-1])
+    for rate, tried in zip(rates, trained.tried, strict=True):
         scores = {float(key): float(score) for key, score in (each.split(": ") for each in tried.split("; "))}
         assert max(scores.values()) == scores[rate]
         assert min(scores) < rate < max(scores)

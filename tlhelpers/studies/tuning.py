@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.model_selection import train_test_split
 
-from tlhelpers.encoders import MINILM, Encoder, load_encoder
+from tlhelpers.encoders import MINILM, Encoder, load_encoder, pooled_blocks
 from tlhelpers.features import precompute
 from tlhelpers.freezing import freeze
 from tlhelpers.page.editions import Edition
@@ -24,7 +24,18 @@ from tlhelpers.prefix import split
 
 from . import intervals
 from .sentiment import Reviews, load
-from .skeleton import Study, add_adapters, add_low_rank, climb, draw, draw_added, fit_with_cosine, forget
+from .skeleton import (
+    Study,
+    add_adapters,
+    add_low_rank,
+    balanced,
+    climb,
+    draw,
+    draw_added,
+    fit_with_cosine,
+    forget,
+    search_probes,
+)
 
 __all__ = [
     "ENCODERS",
@@ -46,9 +57,10 @@ Array = npt.NDArray[Any]
 
 ENCODERS = {"full": MINILM, "pocket": "tiny"}
 LORA = {f"LoRA, rank {rank}": rank for rank in (1, 2, 4, 8, 16)}
-WAYS = ("head", "bias terms", *LORA, "adapters", "last two blocks", "all weights")
-"""What trains. All but the last also train a head; LoRA is added to queries and values, an adapter of
-`BOTTLENECK` numbers after each block, and bias terms are those of the blocks."""
+WAYS = ("probe", "head", "bias terms", *LORA, "adapters", "last two blocks", "all weights")
+"""What trains. A probe is linear, on the block that validation chooses; no network is trained for it. All
+others train a head on the last block, and besides it what they are called. LoRA is added to queries and values, an
+adapter of `BOTTLENECK` numbers stands after each block, and bias terms are those of the blocks."""
 LAST = ("LoRA, rank 2", "LoRA, rank 8")
 """Measured after the others, which they lie between."""
 BOTTLENECK = 16
@@ -60,6 +72,8 @@ EPOCHS, BATCH_SIZE = 3, 10
 RATES = (0.00001, 0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 """Adam's learning rates, for all ways. The search begins at `START` and ends where both neighbours are
 worse on validation, with the first draw of labels."""
+PENALTIES = (1_000.0, 100.0, 10.0, 1.0, 0.1, 0.01, 0.001)
+"""Of the probe, for each number that it reads."""
 START = dict.fromkeys(LORA, 0.01) | {
     "head": 0.03,
     "bias terms": 0.003,
@@ -70,15 +84,14 @@ START = dict.fromkeys(LORA, 0.01) | {
 }
 
 
-@functools.cache
-def _words(encoder: str) -> Any:
-    return load_encoder(encoder).words
+_loaded = functools.cache(load_encoder)
+"""For words and for the probe: networks that are tuned are loaded anew."""
 
 
 @functools.cache
 def sentences(domain: str, edition: Edition) -> tuple[Reviews, Reviews, Reviews]:
     """Train, validation and test: the short ones among a domain's sentences, split anew."""
-    data, words = load(domain, edition=edition), _words(ENCODERS[edition.name])
+    data, words = load(domain, edition=edition), _loaded(ENCODERS[edition.name]).words
     labels = np.concatenate([part.labels for part in (data.train, data.validation, data.test)])
     every = Reviews(data.texts, labels)
     short = [len(each.ids) <= LENGTH for each in words.encode_batch(list(every.texts))]
@@ -171,6 +184,34 @@ def _validation(way: str, edition: Edition, rate: float) -> float:
     return float(((praise > 0.5) == held.labels).mean() - loss / 1000)
 
 
+def _probe(edition: Edition, seed: int) -> dict[str, Any]:
+    parts, encoder = sentences("amazon", edition), _loaded(ENCODERS[edition.name])
+    states = [pooled_blocks(encoder, part.texts) for part in parts]
+    began = time.process_time()
+    rows = balanced(parts[0].labels, LABELS[edition.name], seed=seed)
+    x, held, test = (
+        {f"block {place + 1}": part[:, place] for place in reversed(range(part.shape[1]))}
+        for part in (states[0][rows], *states[1:])
+    )
+    found, choice = search_probes(PENALTIES, x, parts[0].labels[rows], held, parts[1].labels)
+    right = found.classifier.predict(test[found.features]) == parts[2].labels
+    return _found(right, found.score, choice, states[0].shape[-1] + 1, time.process_time() - began)
+
+
+def _found(
+    right: npt.NDArray[np.bool_], validation: float, choice: str, weights: int, seconds: float
+) -> dict[str, Any]:
+    return {
+        "test_accuracy": float(right.mean()),
+        "validation_accuracy": validation,
+        "choice": choice,
+        "weights": weights,
+        "kilobytes": weights * 4 / 1000,
+        "cpu_seconds": round(seconds, 1),
+        "right": intervals.pack(right),
+    }
+
+
 def _measured(edition: Edition, way: str, seed: int, rate: float) -> dict[str, Any]:
     train, held, test = sentences("amazon", edition)
     net = network(way, edition)
@@ -180,19 +221,14 @@ def _measured(edition: Edition, way: str, seed: int, rate: float) -> dict[str, A
     net.fit(draw(train, LABELS[edition.name], seed=seed), rate, seed=seed)
     right, held_right = ((net.praise(part) > 0.5) == part.labels for part in (test, held))
     weights = sum(int(np.prod(weight.shape)) for weight in net.model.trainable_weights)
-    return {
-        "test_accuracy": float(right.mean()),
-        "validation_accuracy": float(held_right.mean()),
-        "choice": f"rate {rate:g}",
-        "weights": weights,
-        "kilobytes": weights * 4 / 1000,
-        "cpu_seconds": round(time.process_time() - began, 1),
-        "right": intervals.pack(right),
-    }
+    seconds = time.process_time() - began
+    return _found(right, float(held_right.mean()), f"rate {rate:g}", weights, seconds)
 
 
 def _row(edition: Edition, way: str) -> pd.DataFrame:
     """All draws of one way, with the rate that the first of them chose."""
+    if way == "probe":
+        return pd.DataFrame([{"seed": seed, **_probe(edition, seed), "tried": ""} for seed in SEEDS])
     rate, tried = climb(RATES, START[way], functools.partial(_validation, way, edition))
     said = "; ".join(f"{each:g}: {tried[each]:.4f}" for each in sorted(tried))
     rows = ({"seed": seed, **_measured(edition, way, seed, rate), "tried": said} for seed in SEEDS)
@@ -200,9 +236,8 @@ def _row(edition: Edition, way: str) -> pd.DataFrame:
 
 
 def _again(edition: Edition, row: "pd.Series[Any]") -> tuple[float, int]:
-    rate = re.match(r"rate (\S+)", str(row.choice))
-    assert rate, row.choice
-    found = _measured(edition, row.way, int(row.seed), float(rate[1]))
+    seed, rate = int(row.seed), re.match(r"rate (\S+)", str(row.choice))
+    found = _measured(edition, row.way, seed, float(rate[1])) if rate else _probe(edition, seed)
     return float(found["test_accuracy"]), len(sentences("amazon", edition)[2])
 
 
@@ -213,7 +248,7 @@ STUDY = Study(
     row=_row,
     again=_again,
     like=("way",),
-    most_seconds=8,
+    where="way in ('probe', 'head', 'last two blocks')",  # the others take a page too long
 )
 
 
