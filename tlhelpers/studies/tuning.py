@@ -56,13 +56,11 @@ __all__ = [
 Array = npt.NDArray[Any]
 
 ENCODERS = {"full": MINILM, "pocket": "tiny"}
-LORA = {f"LoRA, rank {rank}": rank for rank in (1, 2, 4, 8, 16)}
+LORA = {f"LoRA, rank {rank}": rank for rank in (1, 4, 16)}
 WAYS = ("probe", "head", "bias terms", *LORA, "adapters", "last two blocks", "all weights")
 """What trains. A probe is linear, on the block that validation chooses; no network is trained for it. All
-others train a head on the last block, and besides it what they are called. LoRA is added to queries and values, an
-adapter of `BOTTLENECK` numbers stands after each block, and bias terms are those of the blocks."""
-LAST = ("LoRA, rank 2", "LoRA, rank 8")
-"""Measured after the others, which they lie between."""
+others train a head on the last block, and besides it what they are called. LoRA is added to queries and
+values, an adapter of `BOTTLENECK` numbers stands after each block, and bias terms are those of the blocks."""
 BOTTLENECK = 16
 
 LABELS, SEEDS = {"full": 100, "pocket": 6}, range(5)
@@ -244,7 +242,7 @@ def _again(edition: Edition, row: "pd.Series[Any]") -> tuple[float, int]:
 STUDY = Study(
     table="tuning",
     keys=("way",),
-    grid=lambda edition: ((way,) for way in sorted(WAYS, key=LAST.__contains__) if edition.name == "full"),
+    grid=lambda edition: ((way,) for way in WAYS if edition.name == "full"),
     row=_row,
     again=_again,
     like=("way",),
