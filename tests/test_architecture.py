@@ -27,6 +27,7 @@ EXCEPTIONS = {
     "studies.strategies": {"studies.freezing_map"},  # advises a cell of the map
     "studies.spans": {"studies.answers"},  # looks for the words in the sentences of the same questions
     "studies.adviser": {"studies.strategies"},  # puts its advice on the page
+    "studies.tuning": {"studies.sentiment"},  # takes its sentences
     "studies.__main__": {name for name in MODULES if name.startswith("studies.")},  # measures all of them
 }
 

@@ -544,6 +544,12 @@ def test_weights_that_are_frozen_by_themselves_stay_so():
     trained = [weight.path.split("/", 1)[1] for weight in model.trainable_weights]
     assert trained == ["bias", "lora_kernel_a", "lora_kernel_b", "kernel"]
     assert not model.get_layer("b")._kernel.trainable
+    model.get_layer("b").bias.trainable = False  # LoRA alone, as its paper has it
+    tl.freeze(model, train_from="b")
+    assert [weight.name for weight in model.get_layer("b").trainable_weights] == [
+        "lora_kernel_a",
+        "lora_kernel_b",
+    ]
     model.compile("sgd", "mse")
     with tl.unchanged(model):
         model.fit(X, np.zeros((9, 1)), verbose=0)

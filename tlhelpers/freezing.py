@@ -153,9 +153,8 @@ def freeze(
 
 def _frozen_alone(layer: keras.Layer, weights: list[keras.Variable]) -> list[keras.Variable]:
     """Those of a layer's own weights that stay frozen when it trains."""
-    if getattr(layer, "lora_enabled", False):
-        return [weight for weight in weights if weight.name in ("kernel", "embeddings")]
-    return [weight for weight in weights if not weight.trainable] if layer.trainable else []
+    low_rank = ("kernel", "embeddings") if getattr(layer, "lora_enabled", False) else ()
+    return [w for w in weights if w.name in low_rank or (layer.trainable and not w.trainable)]
 
 
 @contextlib.contextmanager

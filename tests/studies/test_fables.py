@@ -131,13 +131,14 @@ def test_counts_are_chances():
         ("all weights", 259 * 16 + 3 * (2 * 16 + 2 * 16**2 + 2 * 16 * 8 + 3 * 16 * 32) + 16),
         ("last two blocks", 2 * (2 * 16 + 2 * 16**2 + 2 * 16 * 8 + 3 * 16 * 32) + 16),
         ("LoRA, rank 4", 3 * 4 * (32 + 24)),
+        ("LoRA, rank 1", 3 * (32 + 24)),
+        ("adapters", 3 * 2 * 16 * 16),
         ("norms", 7 * 16),
     ],
 )
 def test_each_way_trains_its_own_weights(method, trained):
-    decoder = tl.decoders.load_decoder("tiny")
-    fables.prepare(decoder, method)
-    assert sum(int(np.prod(weight.shape)) for weight in decoder.model.trainable_weights) == trained
+    model = fables.prepare(tl.decoders.load_decoder("tiny"), method)
+    assert sum(int(np.prod(weight.shape)) for weight in model.trainable_weights) == trained
 
 
 def test_the_rate_has_worse_neighbours_on_both_sides(monkeypatch):

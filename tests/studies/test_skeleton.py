@@ -68,6 +68,15 @@ def regression(width):
     return LogisticRegression()
 
 
+@pytest.mark.parametrize("start", [1, 8, 32, 64])
+def test_a_climb_ends_between_neighbours_that_are_no_better(start):
+    rates, asked = [1, 2, 4, 8, 16, 32, 64], []
+    rate, tried = skeleton.climb(rates, start, lambda rate: asked.append(rate) or -abs(rate - 9))
+    assert rate == 8
+    assert {4, 8, 16} <= set(tried) == set(asked)
+    assert len(asked) == len(set(asked))
+
+
 def test_a_search_is_fitted_to_train_and_chooses_by_validation():
     asked = []
 

@@ -25,6 +25,7 @@ from . import (
     sources,
     spans,
     strategies,
+    tuning,
     unfreezing,
     xrays,
 )
@@ -61,6 +62,7 @@ __all__ = [
     "sources",
     "spans",
     "strategies",
+    "tuning",
     "unfreezing",
     "xrays",
 ]

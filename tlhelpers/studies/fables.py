@@ -27,7 +27,7 @@ from tlhelpers.page.editions import Edition
 from tlhelpers.prefix import split
 
 from .intervals import interval
-from .skeleton import SEEDS, Study, best, forget, in_words
+from .skeleton import SEEDS, Study, add_adapters, add_low_rank, best, climb, draw_added, forget, in_words
 
 __all__ = [
     "MEASURED_ON",
@@ -53,11 +53,12 @@ Texts = list[list[int]]
 
 SIZES = (3_000, 20_000, 70_000)
 """Numbers of tokens to learn from."""
-LORA = {"LoRA, rank 4": 4, "LoRA, rank 16": 16}
+LORA = {f"LoRA, rank {rank}": rank for rank in (1, 4, 16)}
 """By method: the rank of what is added to the kernels of queries and values, as Hu et al. (2021) do."""
-TRAINED = ("all weights", "last two blocks", *LORA, "norms", "from scratch")
-"""These follow gradients; norms are the scales of all normalisations, the network's only terms of their kind,
-since it has no biases."""
+ADAPTER = 16
+TRAINED = ("all weights", "last two blocks", "adapters", *LORA, "norms", "from scratch")
+"""These follow gradients. An adapter of `ADAPTER` numbers stands after each block. Norms are the scales of
+all normalisations, the network's only terms of their kind, since it has no biases."""
 METHODS = ("as loaded", "fables in context", *TRAINED, "counts of three tokens")
 MANY = {
     20_000: ("all weights", "last two blocks", "LoRA, rank 4", "from scratch", "counts of three tokens"),
@@ -71,7 +72,7 @@ BATCH_SIZE = 8
 RATES = (0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
 """Adam's learning rates. The search begins at `START` and goes on until both neighbours are worse."""
 START = {"all weights": 0.0003, "last two blocks": 0.001, "norms": 0.01} | dict.fromkeys(
-    [*LORA, "from scratch"], 0.003
+    [*LORA, "adapters", "from scratch"], 0.003
 )
 MOST_EPOCHS, MOST_TOKENS, LEAST_GAIN = 30, 240_000, 0.005
 """What training never goes beyond; it ends sooner, after an epoch that gains less on validation than half a
@@ -331,42 +332,42 @@ def loss() -> keras.losses.Loss:
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=0)
 
 
-def prepare(decoder: Decoder, method: str) -> None:
+def prepare(decoder: Decoder, method: str) -> keras.Model:
     """Let train what one of `TRAINED` trains, and nothing else."""
     model = decoder.model
     freeze(model)
+    if method == "adapters":
+        model = add_adapters(model, decoder.blocks, ADAPTER)
     if method in ("all weights", "from scratch"):
         freeze(model, train_from=0)
     elif method == "last two blocks":
         freeze(model, train_from=f"{decoder.blocks[-2]}_attention_norm")
+    elif method in LORA:
+        add_low_rank(model, LORA[method])
     for layer in model.layers:
-        if method in LORA and layer.name.endswith(("query", "value")):
-            layer.trainable = True  # first: it would thaw the kernel, which LoRA freezes
-            layer.enable_lora(LORA[method])
-        elif method == "norms" and isinstance(layer, keras.layers.RMSNormalization):
+        norm = method == "norms" and isinstance(layer, keras.layers.RMSNormalization)
+        if norm or "adapter" in layer.name:
             layer.trainable = True
+    return model
 
 
 @functools.cache
 def _way(method: str, name: str) -> Way:
     decoder = load_decoder(name)
-    prepare(decoder, method)
-    prefix, suffix = None, decoder.model
+    model = prepare(decoder, method)
+    prefix, suffix = None, model
     if method == "last two blocks":
-        prefix, suffix = split(decoder.model, at=decoder.blocks[-3])
+        prefix, suffix = split(model, at=decoder.blocks[-3])
     suffix.compile(keras.optimizers.Adam(), loss())
     suffix.optimizer.build(suffix.trainable_variables)
-    return Way(decoder.model, suffix, prefix, suffix.get_weights())
+    return Way(model, suffix, prefix, suffix.get_weights())
 
 
 def _reset(way: Way, method: str, name: str, rate: float, seed: int) -> None:
     scratch = method == "from scratch"
     weights = load_decoder(name, weights="random", seed=seed).model.get_weights() if scratch else way.weights
     forget(way.suffix, weights, rate=rate, seed=seed)
-    for place, layer in enumerate(way.model.layers):
-        if getattr(layer, "lora_enabled", False):
-            start = keras.initializers.HeUniform(seed=1_000 * seed + place)
-            layer.lora_kernel_a.assign(start(layer.lora_kernel_a.shape))
+    draw_added(way.model, seed)
 
 
 def _fit(method: str, data: Fables, few: Texts, seed: int, rate: float) -> tuple[Way, list[float]]:
@@ -397,16 +398,9 @@ def kept_rate(method: str, tokens: int, edition: Edition) -> float:
     """
     data = load(edition)
     few = first_tokens(data.train, tokens, seed=0)
-    tried: dict[float, float] = {}
-    place = RATES.index(START[method])
-    while True:
-        for rate in RATES[max(place - 1, 0) : place + 2]:
-            if rate not in tried:
-                tried[rate] = -min(_fit(method, data, few, 0, rate)[1])
-        if best(tried) == RATES[place]:
-            print(f"  {method}, {tokens:,} tokens: {in_words(tried)}", flush=True)
-            return RATES[place]
-        place = RATES.index(best(tried))
+    rate, tried = climb(RATES, START[method], lambda rate: -min(_fit(method, data, few, 0, rate)[1]))
+    print(f"  {method}, {tokens:,} tokens: {in_words(tried)}", flush=True)
+    return rate
 
 
 def _trained(method: str, data: Fables, few: Texts, seed: int, rate: float) -> Found:

@@ -24,6 +24,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from tlhelpers import cache, datasets, page
+from tlhelpers._graph import walk
 from tlhelpers.evaluation import probe
 from tlhelpers.page.editions import Edition
 from tlhelpers.prefix import split
@@ -238,6 +239,21 @@ def best(tried: Mapping[Choice, float]) -> Choice:
     return max(tried, key=lambda setting: tried[setting])
 
 
+def climb(
+    rates: Sequence[float], start: float, score: Callable[[float], float]
+) -> tuple[float, dict[float, float]]:
+    """The rate with the highest score, both of whose neighbours were tried, too; and each score."""
+    tried: dict[float, float] = {}
+    place = rates.index(start)
+    while True:
+        for rate in rates[max(place - 1, 0) : place + 2]:
+            if rate not in tried:
+                tried[rate] = score(rate)
+        if best(tried) == rates[place]:
+            return rates[place], tried
+        place = rates.index(best(tried))
+
+
 def in_words(tried: Mapping[float, float]) -> str:
     """What validation said at each learning rate, for a column of a table."""
     return "; ".join(f"{rate:g}: {score:.4f}" for rate, score in tried.items())
@@ -358,6 +374,50 @@ class Network:
         kernel, bias = self.suffix.get_layer("head").weights
         kernel.assign(keras.initializers.GlorotUniform(seed=seed)(kernel.shape))
         bias.assign(np.zeros(bias.shape))
+
+
+def add_low_rank(model: keras.Model, rank: int) -> None:
+    """Let LoRA of that rank train on the kernels of all queries and values, also on those inside a layer.
+
+    Source: Hu et al., *LoRA*, 2021.
+    """
+    for layer in walk(model):
+        if layer.name.endswith(("query", "value")):
+            layer.trainable = True  # first: it would thaw the kernel, which LoRA freezes
+            layer.enable_lora(rank)
+            if layer.bias is not None:
+                layer.bias.trainable = False
+
+
+def add_adapters(model: keras.Model, blocks: Sequence[str], size: int) -> keras.Model:
+    """The same layers, with an adapter after each block: a narrow dense layer, a wide one, and a sum.
+
+    The wide one begins at zero, so the model does what it did. There are no biases: states of zero, which are
+    padding, stay zero. Source: Houlsby et al., *Parameter-efficient transfer learning for NLP*, 2019, who put
+    two into each block.
+    """
+    dense = functools.partial(keras.layers.Dense, use_bias=False)
+
+    def call(layer: keras.Layer, *given: Any, **how: Any) -> Any:
+        states = layer(*given, **how)
+        if layer.name not in blocks:
+            return states
+        name, width = f"{layer.name}_adapter", states.shape[-1]
+        inner = dense(size, "gelu", name=f"{name}_narrow")(states)
+        outer = dense(width, kernel_initializer="zeros", name=f"{name}_wide")(inner)
+        return keras.layers.Add(name=name)([states, outer])
+
+    return keras.models.clone_model(model, clone_function=lambda layer: layer, call_function=call)
+
+
+def draw_added(model: keras.Model, seed: int) -> None:
+    """Draw anew what LoRA and adapters begin with: the first of their two matrices, the second being zero."""
+    for place, layer in enumerate(walk(model)[1:]):
+        first = layer.lora_kernel_a if getattr(layer, "lora_enabled", False) else None
+        if layer.name.endswith("adapter_narrow"):
+            first = layer.kernel
+        if first is not None:
+            first.assign(keras.initializers.HeUniform(seed=1_000 * seed + place)(first.shape))
 
 
 def fit_with_cosine(
