@@ -48,7 +48,7 @@ TF-IDF; cosine of the mean of GloVe's word vectors."""
 VIEWS = ("whole", "best sentence", "both")
 """What of a paragraph is compared with the question: it as a whole, its best sentence, or the sum of both."""
 WORDS = {"words": r"\w+", "first six letters": r"\b\w{1,6}"}
-"""What is counted. Words cut short stand for a stemmer: *defended* and *defense* become the same."""
+"""What is counted. Words cut short stand for a stemmer: *defended* and *defender* become the same."""
 WEIGHTS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Of MiniLM in the sum with BM25, both in units of their spread over a question's candidates."""
 

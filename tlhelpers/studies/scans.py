@@ -130,7 +130,7 @@ def load(edition: Edition) -> Parts:
     )
     lines = [
         f"**hippocampus**: {len(scans)} small MRI scans, of each the middle slice, and in it a mask.",
-        f"- Splits, ours: {sizes}; each test scan is of another person.",
+        f"- Splits, ours: {sizes}; each test scan is of another person, as far as can be told.",
         f"- Source: {resource.source}.",
         f"- Licence: {resource.licence}; the slices shown here are adapted, and under the same licence.",
         f"- Note: {NOTE} Read here: {downloads.describe(name)}.",
