@@ -19,7 +19,7 @@ from .skeleton import Study, measure
 
 MODULES = (
     *("article", "beyond", "readouts", "curve", "freezing_map", "limits", "unfreezing", "sources"),
-    *("flowers", "sentiment", "xrays", "credit", "cells", "fables", "faces"),
+    *("flowers", "sentiment", "xrays", "credit", "cells", "fables", "faces", "distil"),
 )
 
 
