@@ -1,7 +1,7 @@
 """Distil: a large network teaches a small one, by its probabilities of examples that nobody labelled.
 
-The teachers have few labels: our recipe of digits, and a linear probe on a frozen sentence encoder. Source:
-Hinton, Vinyals and Dean, *Distilling the knowledge in a neural network*, 2015.
+The teachers have few labels: a linear probe on a frozen network, of digits or of sentences, and our recipe
+of digits. Source: Hinton, Vinyals and Dean, *Distilling the knowledge in a neural network*, 2015.
 """
 
 import functools
@@ -25,7 +25,7 @@ from tlhelpers.page.editions import Edition
 from . import intervals, recipes
 from .skeleton import SEEDS, Study, balanced, best, search_logistic
 
-__all__ = ["PARTS", "SIZES", "STUDY", "WAYS", "Task", "load", "small_network", "teach_digits", "views"]
+__all__ = ["PARTS", "SIZES", "STUDY", "WAYS", "Task", "load", "small_network", "teacher", "views"]
 
 Array = npt.NDArray[Any]
 
@@ -34,16 +34,17 @@ TEACHER, SOFT, HARD, FEW, ALL, COUNTS = WAYS
 """The teacher. The small network, taught by the teacher's probabilities of unlabelled examples, or by the
 likeliest class alone; taught by the teacher's few labels; by the true labels of all examples. And, of
 sentences, logistic regression on counts of words, with the few labels."""
-SIZES = {"digits": (500, 6_000), "sentences": (300,)}
-"""Labels that the teacher has, drawn anew with each seed from the unlabelled examples."""
-PARTS = {"digits": (16_000, 2_000, 10_000), "sentences": (4_000, 500, 1_500)}
+SIZES = {"digits": (100, 6_000), "sentences": (300,)}
+"""Labels that the teacher has, drawn anew with each seed from the unlabelled examples. With 6,000 it is our
+recipe, else a probe."""
+PARTS = {"digits": (16_000, 2_000, 10_000), "sentences": (3_000, 500, 1_500)}
 """Unlabelled examples, those to choose by, whose labels are counted with nobody's, and those to test."""
-TEACHER_PASSES = {500: 10, 6_000: 2}
-RATES = {"digits": (0.004, 0.016, 0.064), "sentences": (0.003, 0.01, 0.03)}
-TEMPERATURES = (1.0, 2.0, 4.0, 8.0)
+CUTS, COPIES = ("block_2_add", "block_5_add"), 15
+RATES = {"digits": (0.016, 0.064, 0.256), "sentences": (0.003, 0.01, 0.03)}
+TEMPERATURES = (0.5, 1.0, 2.0, 4.0, 8.0)
 INVERSE_PENALTIES = tuple(10.0**power for power in range(-5, 5))
-PASSES, BATCH_SIZE = {"digits": 3, "sentences": 5}, 128
-"""Of every small network, over as many examples, however many labels. The search of rates takes one."""
+PASSES, BATCH_SIZE = {"digits": 2, "sentences": 6}, 128
+"""Of every small network, over as many examples, however many labels. The search takes half."""
 LENGTH = 64
 
 
@@ -151,50 +152,73 @@ Said = tuple[list[Array], str, float]
 """Scores of the classes for each part, what validation chose, and the seconds to learn."""
 
 
-def teach_digits(task: Task, rows: Array, edition: Edition, *, passes: int, seed: int) -> keras.Model:
+def by_recipe(task: Task, rows: Array, edition: Edition, *, seed: int) -> keras.Model:
     """Our recipe of the chapter "Go beyond the article", on these digits alone."""
     x, labels = task.parts[0]
     images, labels = recipes.augmented(x[rows], labels[rows], seed=seed)
-    model, batch = recipes.our_model(edition, seed=seed), recipes.OURS_BATCH_SIZE
+    model, batch, passes = recipes.our_model(edition, seed=seed), recipes.OURS_BATCH_SIZE, 2
     compiling = functools.partial(recipes.compile_as_ours, steps=passes * -(-len(images) // batch))
     how: dict[str, Any] = {"batch_size": batch, "epochs": passes, "seed": seed, "compiling": compiling}
     recipes.train_behind(model, recipes.OURS_CUT, images, labels, **how)
     return model
 
 
-@functools.lru_cache(maxsize=1)
-def _teacher(edition: Edition, data: str, labels: int, seed: int) -> Said:
+@functools.cache
+def _features(edition: Edition, data: str) -> dict[str, Array]:
+    """What the frozen network makes of the examples of all parts: (n, numbers), by where it is read."""
     task = load(data, edition)
-    rows = balanced(task.parts[0][1], labels, seed=seed)
-    if task.texts:
-        states = np.moveaxis(pooled_blocks(_encoder(), task.texts), 1, 0)
-        return _logistic(task, rows, {f"block {i + 1}": x for i, x in enumerate(states)}, scaled=True)
+    if not task.texts:
+        return _read(edition, np.concatenate([x for x, _ in task.parts]))
+    states = np.moveaxis(pooled_blocks(_encoder(), task.texts), 1, 0)
+    return {f"block {i + 1}": x for i, x in enumerate(states)}
+
+
+def _read(edition: Edition, images: Array) -> dict[str, Array]:
+    return dict(recipes.reader(edition.backbone, images.shape[1:], CUTS, batch_size=250)(images))
+
+
+@functools.lru_cache(maxsize=1)
+def teacher(edition: Edition, data: str, labels: int, seed: int = 0) -> Said:
+    """Teach it with so many labels, and let it speak about all examples."""
+    task = load(data, edition)
+    x, truth = task.parts[0]
+    rows = balanced(truth, labels, seed=seed)
+    if (data, labels) != ("digits", SIZES["digits"][-1]):
+        features = _features(edition, data)
+        few = {name: each[rows] for name, each in features.items()}
+        if not task.texts:
+            images, rows = recipes.augmented(x[rows], rows, copies=COPIES, seed=seed)
+            few = _read(edition, images)
+        return _logistic(task, few, truth[rows], features, scaled=True)
     began = time.process_time()
-    model = teach_digits(task, rows, edition, passes=TEACHER_PASSES[labels], seed=seed)
+    model = by_recipe(task, rows, edition, seed=seed)
     seconds = time.process_time() - began
     return [model.predict(x, batch_size=250, verbose=0) for x, _ in task.parts], "", seconds
 
 
-def _logistic(task: Task, rows: Array, features: dict[str, Array], *, scaled: bool = False) -> Said:
-    """Logistic regression; validation chooses its penalty, and among kinds of features of all texts."""
+def _logistic(
+    task: Task, few: dict[str, Array], labels: Array, features: dict[str, Array], *, scaled: bool = False
+) -> Said:
+    """Logistic regression; validation chooses its penalty, and among kinds of features."""
     ends = np.cumsum([len(labels) for _, labels in task.parts])[:-1]
-    (_, labels), (_, held), _ = task.parts
-    few, seen = ({name: x[some] for name, x in features.items()} for some in (rows, slice(*ends)))
+    held = {name: x[slice(*ends)] for name, x in features.items()}
     began = time.process_time()
-    parts = few, labels[rows], seen, held
-    found, choice = search_logistic(INVERSE_PENALTIES, *parts, steps=1_000, scaled=scaled)
+    how: dict[str, Any] = {"steps": 1_000, "scaled": scaled}
+    found, choice = search_logistic(INVERSE_PENALTIES, few, labels, held, task.parts[1][1], **how)
     seconds = time.process_time() - began
-    scores = found.classifier.predict_proba(features[found.features])
+    scores = found.classifier.predict_proba(features[found.features]).astype(np.float32)
     return np.split(scores, ends), f"{found.features}, {choice}", seconds
 
 
 def _counts(task: Task, rows: Array) -> Said:
     """TF-IDF of words, or of pairs too, of the few texts' own."""
     kinds = {"words": (1, 1), "words and pairs": (1, 2)}
-    few = [task.texts[row] for row in rows]
-    counts = (TfidfVectorizer(sublinear_tf=True, ngram_range=kind).fit(few) for kind in kinds.values())
-    features = [count.transform(task.texts).astype("float32").toarray() for count in counts]
-    return _logistic(task, rows, dict(zip(kinds, features, strict=True)))
+    texts = [task.texts[row] for row in rows]
+    counts = (TfidfVectorizer(sublinear_tf=True, ngram_range=kind).fit(texts) for kind in kinds.values())
+    seen = [count.transform(task.texts).astype("float32").toarray() for count in counts]
+    features = dict(zip(kinds, seen, strict=True))
+    few = {name: each[rows] for name, each in features.items()}
+    return _logistic(task, few, task.parts[0][1][rows], features)
 
 
 # -- rows of the table ----------------------------------------------------------------------------
@@ -209,7 +233,7 @@ def _lesson(edition: Edition, data: str, way: str, labels: int, seed: int) -> tu
     one_hot = np.eye(truth.max() + 1, dtype=np.float32)
     if way in (FEW, ALL):
         return x, one_hot[truth[which]]
-    said = _teacher(edition, data, labels, seed)[0][0]
+    said = teacher(edition, data, labels, seed)[0][0]
     return x, (said if way == SOFT else one_hot[said.argmax(axis=1)])[which]
 
 
@@ -219,21 +243,24 @@ def chosen(edition: Edition, data: str, way: str) -> tuple[float, float]:
     task, lesson = load(data, edition), _lesson(edition, data, way, SIZES[data][0], SEEDS[0])
     held, truth = task.parts[1]
 
-    def score(rate: float, temperature: float, passes: int) -> float:
-        how: dict[str, Any] = {"rate": rate, "temperature": temperature, "passes": passes, "seed": SEEDS[0]}
-        scores = train(task, *lesson, **how).predict(held, batch_size=500, verbose=0)
+    @functools.cache
+    def score(rate: float, temperature: float) -> float:
+        how: dict[str, Any] = {"rate": rate, "temperature": temperature, "seed": SEEDS[0]}
+        scores = train(task, *lesson, passes=PASSES[data] // 2, **how).predict(
+            held, batch_size=500, verbose=0
+        )
         return float((scores.argmax(axis=1) == truth).mean())
 
     warm = TEMPERATURES[2] if way == SOFT else 1.0
-    rate = best({rate: score(rate, warm, 1) for rate in RATES[data]})
-    return rate, best({t: score(rate, t, PASSES[data]) for t in TEMPERATURES}) if way == SOFT else warm
+    rate = best({rate: score(rate, warm) for rate in RATES[data]})
+    return rate, best({t: score(rate, t) for t in TEMPERATURES}) if way == SOFT else warm
 
 
 def _measured(edition: Edition, data: str, way: str, labels: int, seed: int) -> dict[str, Any]:
     """Learn by one of `WAYS`, and test; ``cpu_seconds`` are for that alone, without search and teacher."""
     task, (rate, temperature) = load(data, edition), (np.nan, np.nan)
     if way == TEACHER:
-        scores, choice, seconds = _teacher(edition, data, labels, seed)
+        scores, choice, seconds = teacher(edition, data, labels, seed)
     elif way == COUNTS:
         scores, choice, seconds = _counts(task, balanced(task.parts[0][1], labels, seed=seed))
     else:
