@@ -34,36 +34,26 @@ from .runtimes import __main__ as browser
 Array = npt.NDArray[Any]
 Timed = Callable[[Array], Any]
 NAMES = ("teacher", "small")
-EACH = {"digits": 200, "sentences": 50}
+EACH, ASKED = {"digits": 200, "sentences": 50}, 2_000
+"""Examples for the time, and digits for the accuracy in LiteRT."""
 TO_IMAGES = """async (drawn) => {
   const { toImage } = await import("./digit-model.js");
   return drawn.map((strokes) => Array.from(toImage(strokes, [28, 28])));
 }"""
 
 
-def settled(data: str, labels: int) -> dict[str, Any]:
-    """Rate and temperature of the measured row, seed 0."""
-    rows = page.measured("distil").query("data == @data and labels == @labels and way == @distil.SOFT")
-    return {"rate": rows.rate.iloc[0], "temperature": rows.temperature.iloc[0]}
-
-
-def taught(task: distil.Task, data: str, labels: int, said: Array) -> keras.Model:
-    """The small network, taught by what the teacher said of the unlabelled; probabilities at its end."""
-    x, which = distil.views(task, np.arange(len(said)), seed=0)
-    how = {**settled(data, labels), "passes": distil.PASSES[data], "seed": 0}
-    small = distil.train(task, x, said[which], **how)
-    return keras.Model(small.inputs, keras.layers.Activation("softmax")(small.outputs[0]))
-
-
 def digits(edition: page.Edition) -> dict[str, keras.Model]:
-    """Teacher and small network, each from raw digits to probabilities."""
-    task, labels = distil.load("digits", edition), 6_000
+    """The recipe as a teacher with 6,000 labels and the small network, from raw digits to probabilities."""
+    task = distil.load("digits", edition)
     x, truth = task.parts[0]
-    rows = balanced(truth, labels, seed=0)
-    passes = distil.TEACHER_PASSES[labels]
-    teacher = distil.teach_digits(task, rows, edition, passes=passes, seed=0)
+    teacher = distil.by_recipe(task, balanced(truth, 6_000, seed=0), edition, seed=0)
     said = teacher.predict(x, batch_size=250, verbose=0)
-    return dict(zip(NAMES, (teacher, taught(task, "digits", labels, said)), strict=True))
+    images, which = distil.views(task, np.arange(len(x)), seed=0)
+    settled = page.measured("distil").query("data == 'digits' and way == @distil.SOFT").iloc[0]
+    how: dict[str, Any] = {"rate": settled.rate, "temperature": settled.temperature, "seed": 0}
+    small = distil.train(task, images, said[which], passes=distil.PASSES["digits"], **how)
+    small = keras.Model(small.inputs, keras.layers.Activation("softmax")(small.outputs[0]))
+    return dict(zip(NAMES, (teacher, small), strict=True))
 
 
 def sentences(edition: page.Edition) -> dict[str, keras.Model]:
@@ -158,8 +148,8 @@ def measure(data: str, edition: page.Edition, folder: Path) -> pd.DataFrame:
             rows[name][f"{kind}_kb"] = size / 1000
             ways[f"{kind}_ms"][name] = functools.partial(ask, interpreter)
             if data == "digits":
-                answers = np.array([ask(interpreter, each).argmax() for each in test])
-                rows[name][f"{kind}_accuracy"] = float((answers == labels).mean())
+                answers = np.array([ask(interpreter, each).argmax() for each in test[:ASKED]])
+                rows[name][f"{kind}_accuracy"] = float((answers == labels[:ASKED]).mean())
     for column, each in ways.items():
         for name, spent in in_turns(each, test[: EACH[data]]).items():
             rows[name][column] = spent

@@ -145,11 +145,12 @@ def test_the_chapters_lines_are_those_of_the_study():
     names = {"keras": keras, "x": np.zeros((1, 28, 28)), "teacher": distil.small_network((28, 28))}
     for _, cell in notebooks.code_cells(notebooks.load(CHAPTER)):
         text = notebooks.source(cell)
-        if text.startswith(("def soften", "def distillation", "layers = [")):
+        if text.startswith(("def soften", "def distillation", "layers = [", "vocabulary = ")):
             exec(text, names)
-    own, scores = distil.small_network((28, 28)), np.array([[0.5, 0.1, -0.4]], "float32")
-    assert [type(layer) for layer in names["small"].layers] == [type(layer) for layer in own.layers]
-    assert [w.shape for w in names["small"].weights] == [w.shape for w in own.weights]
+    scores = np.array([[0.5, 0.1, -0.4]], "float32")
+    for name, own in {"small": distil.small_network((28, 28)), "reader": distil.word_network(30_522)}.items():
+        assert [type(layer) for layer in names[name].layers] == [type(layer) for layer in own.layers]
+        assert [each.shape for each in names[name].weights] == [each.shape for each in own.weights]
     soft = names["soften"](SOME[:1], 4.0)
     np.testing.assert_array_equal(soft, distil.soften(SOME[:1], 4.0))
     there, here = names["distillation"](4.0)(soft, scores), distil.distillation(4.0)(soft, scores)
