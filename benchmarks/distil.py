@@ -164,12 +164,12 @@ def main() -> None:
     os.environ["TLHELPERS_EDITION"] = "full"
     _graph.feed_arrays_plainly()
     stamp = page.stamp()
-    with tempfile.TemporaryDirectory() as folder:
-        table = pd.concat([measure(data, page.current(), Path(folder, data)) for data in EACH])
-    print(table.T.to_string())
-    table.assign(**stamp).to_csv(
-        browser.ROOT / "book" / "measured" / "distil_speed.csv", index=False, float_format="%.6g"
-    )
+    path, tables = browser.ROOT / "book" / "measured" / "distil_speed.csv", []
+    for data in EACH:
+        with tempfile.TemporaryDirectory() as folder:
+            tables.append(measure(data, page.current(), Path(folder)).assign(**stamp))
+        pd.concat(tables).to_csv(path, index=False, float_format="%.6g")  # what is there is kept
+    print(pd.concat(tables).T.to_string())
 
 
 if __name__ == "__main__":
