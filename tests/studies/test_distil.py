@@ -86,7 +86,7 @@ def test_what_each_way_is_taught(taught):
     np.testing.assert_array_equal(lessons[distil.HARD][1], np.tile(np.round(said), (2, 1)))
     np.testing.assert_array_equal(lessons[distil.ALL][1], np.eye(2)[np.tile(task.parts[0][1], 2)])
     x, labels = lessons[distil.FEW]
-    assert len(np.unique(x[:4].reshape(4, -1), axis=0)) == 4, "more than the few are shown"
+    assert len(np.unique(x.max(axis=(1, 2)))) < 13, "more than the few are shown"  # copies round
     np.testing.assert_array_equal(x[:4, 3, 3] % 2, labels[:4].argmax(axis=1))
 
 
