@@ -40,7 +40,7 @@ recipe, else a probe."""
 PARTS = {"digits": (16_000, 2_000, 10_000), "sentences": (3_000, 500, 1_500)}
 """Unlabelled examples, those to choose by, whose labels are counted with nobody's, and those to test."""
 CUTS, COPIES = ("block_2_add", "block_5_add"), 15
-RATES = {"digits": (0.004, 0.016, 0.064, 0.256), "sentences": (0.003, 0.01, 0.03, 0.1)}
+RATES = {"digits": (0.001, 0.004, 0.016, 0.064, 0.256), "sentences": (0.003, 0.01, 0.03, 0.1, 0.3)}
 TEMPERATURES = (1.0, 2.0, 4.0, 8.0)
 INVERSE_PENALTIES = tuple(10.0**power for power in range(-5, 5))
 PASSES, BATCH_SIZE = {"digits": 2, "sentences": 6}, 128
