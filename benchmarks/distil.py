@@ -27,6 +27,7 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
 from tlhelpers import _graph, page
+from tlhelpers.encoders import load_encoder
 from tlhelpers.studies import balanced, distil
 
 from .runtimes import __main__ as browser
@@ -58,7 +59,7 @@ def digits(edition: page.Edition) -> dict[str, keras.Model]:
 
 def sentences(edition: page.Edition) -> dict[str, keras.Model]:
     """The encoder with a probe and the small network, both untaught: for their weight and time alone."""
-    encoder = distil._encoder().model
+    encoder = load_encoder().model
     probe = keras.layers.Dense(2, activation="softmax")
     teacher = keras.Model(encoder.input, probe(encoder.output))
     return dict(zip(NAMES, (teacher, distil.load("sentences", edition).network()), strict=True))
