@@ -152,6 +152,20 @@ def test_the_parts_before_a_failure_stay(prefix: keras.Model) -> None:
     assert again.done == 1  # five of six parts were there
 
 
+def test_an_executor_that_refuses_more_costs_no_finished_part(prefix: keras.Model) -> None:
+    class Refuses(Inline):
+        def submit(self, *given: Any, **options: Any) -> Future[Any]:
+            if self.done == 3:
+                raise RuntimeError("the queue is full")
+            return super().submit(*given, **options)
+
+    with pytest.raises(BrokenExecutor, match="got RuntimeError: the queue is full"):
+        by(prefix, Refuses())
+    again = Inline()
+    by(prefix, again)
+    assert again.done == 3
+
+
 def test_an_executor_that_is_shut_down_is_refused(prefix: keras.Model) -> None:
     executor = ThreadPoolExecutor(1)
     executor.shutdown()
@@ -196,21 +210,39 @@ def test_silence_is_said(prefix: keras.Model, monkeypatch: pytest.MonkeyPatch) -
         by(prefix, Late())
 
 
-def test_no_more_is_read_than_is_under_way(prefix: keras.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_is_under_way_than_memory_has_room_for(
+    prefix: keras.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(Inline):
+        under_way, most = 0, 0
+
+        def submit(self, *given: Any, **options: Any) -> Future[Any]:
+            late, now = Future[Any](), Inline.submit(self, *given, **options)
+            self.under_way += 1
+            self.most = max(self.most, self.under_way)
+
+            def finish() -> None:
+                self.under_way -= 1
+                late.set_result(now.result())
+
+            threading.Timer(0.1, finish).start()
+            return late
+
     monkeypatch.setattr(_workers, "AHEAD_BYTES", 1)
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
-    read, most, inline = 0, 0, Inline()
-
-    def batches() -> Iterator[Any]:
-        nonlocal read, most
-        for at in range(0, 48, 8):
-            read += 1
-            most = max(most, read - inline.done)
-            yield some_images()[at : at + 8]
-
-    seen = by(prefix, inline, batches())
-    assert most <= 3
+    slow = Slow()
+    seen = by(prefix, slow)
+    assert slow.done == 6
+    assert slow.most <= 3
     assert np.array_equal(seen, by(prefix, Inline()))
+
+
+def test_one_worker_serves_several_networks(prefix: keras.Model) -> None:
+    other = keras.Sequential([keras.Input(prefix.input_shape[1:]), keras.layers.Rescaling(2.0)])
+    for network in (prefix, other, prefix):
+        expected = network(some_images(16), training=False)
+        features = tl.precompute(network, some_images(16), batch_size=8, executor=Inline(lambda rows: rows))
+        np.testing.assert_allclose(features, expected, atol=1e-5)
 
 
 def test_what_can_not_run_in_workers_is_refused(prefix: keras.Model, monkeypatch: pytest.MonkeyPatch) -> None:
