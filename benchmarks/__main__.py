@@ -39,6 +39,7 @@ COMPUTES = (
     "datasets",
     "evaluation",
     "freezing",
+    "fused",
     "images",
     "studies/recipes",
     "studies/skeleton",
@@ -203,6 +204,20 @@ def pointwise_step_speedup(bench: Bench) -> Figures:
     }
 
 
+def fused_step_speedup(bench: Bench) -> Figures:
+    """A training step as Keras makes it, and as this book did, over a fused one; losses beside a nudge's."""
+    figures: Figures = {}
+    for recipe, found in bench("fused_steps").items():
+        for at, clock in enumerate(("", "_processor")):
+            figures[f"fused_step_speedup_{recipe}{clock}"] = found["plain"][at] / found["fused"][at]
+            figures[f"fused_step_speedup_{recipe}{clock}_over_keras"] = (
+                found["keras"][at] / found["fused"][at]
+            )
+        for side in ("fused", "nudged"):
+            figures[f"{side}_first_50_steps_{recipe}"] = _largest_difference(found["losses"], side)
+    return figures
+
+
 def array_feed_speedup(bench: Bench) -> Figures:
     """Short fits on arrays without tf.data's autotuning over the same with it, as Keras has it."""
     tuned, plain = (bench("array_feed", plainly=plainly) for plainly in (False, True))
@@ -325,6 +340,7 @@ FIGURES: dict[str, Callable[[Bench], Figures]] = {
     for figure in (
         matrix_peak_share,
         pointwise_step_speedup,
+        fused_step_speedup,
         array_feed_speedup,
         time_to_article_accuracy_speedup,
         phase1_speedup,

@@ -445,6 +445,62 @@ def steps(images: int = 1600, repeats: int = 5) -> Result:
     return {name: float(np.median(values)) for name, values in found.items()}
 
 
+def fused_steps(number: int = 60, repeats: int = 5, nudge: float = 1e-7) -> Result:
+    """Steps as Keras makes them, as this book did, and fused: milliseconds, by clock and by processor.
+
+    Sides take turns. And the losses of the first 50 steps, with those of a start that was nudged: these steps
+    magnify any difference, so fused ones should part from plain ones no more than nudged ones do.
+    """
+    train, _, _ = _parts(IMAGES)
+    result: Result = {}
+    for recipe, cut, batch in (
+        ("article", SUFFIX_CUT, 32),
+        ("ours", recipes.OURS_CUT, recipes.OURS_BATCH_SIZE),
+    ):
+        sides: dict[str, keras.Model] = {}
+        for side in ("keras", "plain", "fused", "nudged"):
+            model = (
+                recipes.article_model(_edition()) if recipe == "article" else recipes.our_model(_edition())
+            )
+            if recipe == "article":
+                tl.freeze(model.get_layer("backbone"), train_from=100, batch_norm="train")
+            prefix, suffix = tl.split(model, at=cut)
+            if side == "keras":  # without the library's stand-ins
+                flat = _graph.flat(model)
+                suffix = keras.Model(_graph.cuts(flat)[cut], flat.outputs[0])
+            if side == "nudged":
+                rng = np.random.default_rng(0)
+                for weight in suffix.trainable_weights:
+                    weight.assign(weight * (1 + nudge * rng.standard_normal(weight.shape)))
+            together = 1 if side == "keras" else 20
+            suffix.compile("adam", "sparse_categorical_crossentropy", steps_per_execution=together)
+            if side == "fused":
+                tl.fuse(suffix)
+            sides[side] = suffix
+        x = np.array(tl.precompute(prefix, train.images[: batch * number]))
+        y = train.labels[: len(x)]
+        losses: dict[str, list[float]] = {side: [] for side in ("plain", "fused", "nudged")}
+        for side, several in losses.items():
+            for first in range(0, 50 * batch, batch):
+                sides[side].reset_metrics()
+                part = slice(first, first + batch)
+                several.append(float(sides[side].train_on_batch(x[part], y[part])))
+        del sides["nudged"]
+        found: dict[str, list[tuple[float, float]]] = {side: [] for side in sides}
+        for turn in range(repeats + 1):
+            for side, suffix in sides.items():
+                began, spent = time.perf_counter(), time.process_time()
+                suffix.fit(x, y, batch_size=batch, verbose=0)
+                if turn:  # the first one traces
+                    took = (time.perf_counter() - began, time.process_time() - spent)
+                    found[side].append((1000 * took[0] / number, 1000 * took[1] / number))
+        result[recipe] = {
+            "losses": losses,
+            **{side: [float(each) for each in np.median(turns, axis=0)] for side, turns in found.items()},
+        }
+    return result
+
+
 def array_feed(plainly: bool = False, fits: int = 10, epochs: int = 30) -> Result:
     """Ten short fits of a small network, and how long each blocks after its last epoch."""
     if plainly:

@@ -9,6 +9,7 @@ from . import (
     explain,
     features,
     freezing,
+    fused,
     images,
     plots,
     prefix,
@@ -19,6 +20,7 @@ from .encoders import load_encoder
 from .evaluation import confident_mistakes, evaluate, history_table, linear_probe
 from .features import precompute
 from .freezing import freeze, parts, refresh_batch_norm, unchanged
+from .fused import fuse
 from .prefix import cut_points, split
 from .studies.strategies import estimate_similarity, recommend_strategy
 
@@ -38,6 +40,8 @@ __all__ = [
     "features",
     "freeze",
     "freezing",
+    "fuse",
+    "fused",
     "history_table",
     "images",
     "linear_probe",

@@ -109,3 +109,79 @@ def decodes(path: str) -> bool:
     except tf.errors.OpError:
         return False
     return True
+
+
+def batch_norm(x: Any, gamma: Any, beta: Any, epsilon: float) -> tuple[Any, Any, Any]:
+    """Images (n, h, w, channels) normalised by their own statistics, in one operation; mean and variance."""
+    import tensorflow as tf
+
+    y, mean, variance = tf.compat.v1.nn.fused_batch_norm(x, gamma, beta, epsilon=epsilon)
+    # It divides by one less, to estimate another sample's variance; Keras' own layer does not.
+    number = tf.cast(tf.size(x) // tf.size(mean), variance.dtype)
+    return y, mean, variance * (number - 1) / number
+
+
+def small_depthwise(x: Any, kernel: Any, strides: int, padding: str) -> Any:
+    """A depthwise convolution whose filter's gradient is a sum of products, for maps of a few positions."""
+    import tensorflow as tf
+
+    how: dict[str, Any] = {"strides": [1, strides, strides, 1], "padding": padding.upper()}
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def convolve(x: Any, kernel: Any) -> Any:
+        y = tf.nn.depthwise_conv2d(x, kernel, **how)
+
+        def gradients(dy: Any) -> tuple[Any, Any]:
+            dx = tf.raw_ops.DepthwiseConv2dNativeBackpropInput(
+                input_sizes=tf.shape(x), filter=kernel, out_backprop=dy, **how
+            )
+            rows, columns = (
+                _overlaps(x.shape[axis], y.shape[axis], kernel.shape[axis - 1], strides) for axis in (1, 2)
+            )
+            taps = [
+                tf.reduce_sum(x[:, i, j] * dy[:, k, m], [0, 1, 2]) if i and j else tf.zeros_like(x[0, 0, 0])
+                for i, k in rows
+                for j, m in columns
+            ]
+            return dx, tf.reshape(tf.stack(taps), kernel.shape)
+
+        return y, gradients
+
+    return convolve(x, tf.convert_to_tensor(kernel))
+
+
+def _overlaps(size: int, outputs: int, width: int, stride: int) -> list[tuple[slice | None, slice | None]]:
+    """For each place in a kernel, which inputs it meets and which outputs they count for."""
+    before = max((outputs - 1) * stride + width - size, 0) // 2  # of the padding; none where it is "valid"
+    found: list[tuple[slice | None, slice | None]] = []
+    for place in range(width):
+        at = [o for o in range(outputs) if 0 <= o * stride + place - before < size]
+        if at:
+            first, last = (o * stride + place - before for o in (at[0], at[-1]))
+            found.append((slice(first, last + 1, stride), slice(at[0], at[-1] + 1)))
+        else:
+            found.append((None, None))
+    return found
+
+
+def adam(
+    variable: Any, gradient: Any, m: Any, v: Any, step: Any, rate: Any, beta_1: Any, beta_2: Any, epsilon: Any
+) -> None:
+    """One variable's step of Adam, as one operation. Kingma and Ba, Adam, 2015, as section 2 ends."""
+    import tensorflow as tf
+
+    beta_1, beta_2, epsilon, rate, step = (
+        tf.cast(number, variable.dtype) for number in (beta_1, beta_2, epsilon, rate, step)
+    )
+    tf.raw_ops.ResourceApplyAdam(
+        var=variable.handle, m=m.value.handle, v=v.value.handle, grad=tf.cast(gradient, variable.dtype),
+        lr=rate, beta1=beta_1, beta2=beta_2, epsilon=epsilon,
+        beta1_power=tf.pow(beta_1, step), beta2_power=tf.pow(beta_2, step),
+    )  # fmt: skip
+
+
+def distributed(model: keras.Model) -> bool:
+    """Whether a variable may be several, one on each device."""
+    import tensorflow as tf
+
+    return bool(tf.distribute.has_strategy() or model.distribute_strategy.num_replicas_in_sync > 1)

@@ -30,7 +30,7 @@ class FrozenWeightsMoved(AssertionError):
     """Weights that were frozen differ from what they were."""
 
 
-def _check_model(model: Any) -> None:
+def check_model(model: Any) -> None:
     if not isinstance(model, keras.Model):
         raise TypeError(f"model: expected a keras.Model, got {type(model)}. Give one of Keras 3.")
 
@@ -126,7 +126,7 @@ def freeze(
     """
     if batch_norm not in ("frozen", "train"):
         raise ValueError(f'batch_norm: expected "frozen" or "train", got {batch_norm!r}.')
-    _check_model(model)
+    check_model(model)
     layers = leaves(model)
     first = _position(model, layers, train_from)
     every = [(each, _graph.own_weights(each)[0]) for each in _graph.walk(model)]
@@ -194,7 +194,7 @@ def unchanged(model: keras.Model) -> Iterator[None]:
     >>> with tl.unchanged(model):
     ...     history = model.fit(np.ones((8, 4)), np.ones((8, 2)), verbose=0)
     """
-    _check_model(model)
+    check_model(model)
     every = ((layer, _frozen(layer, model)) for layer in _graph.walk(model))
     frozen = [(layer, weights) for layer, weights in every if weights]
     if not frozen:
@@ -267,7 +267,7 @@ def refresh_batch_norm(model: keras.Model, inputs: npt.NDArray[Any], *, batch_si
     >>> model.layers[0].moving_mean.numpy()
     array([5.], dtype=float32)
     """
-    _check_model(model)
+    check_model(model)
     norms = [layer for layer in _graph.walk(model) if isinstance(layer, keras.layers.BatchNormalization)]
     layers = [layer for layer in norms if layer.trainable]
     if not layers:
@@ -368,7 +368,7 @@ def parts(model: keras.Model) -> pd.DataFrame:
     0    a       1          15          0
     1    b       1           8          8
     """
-    _check_model(model)
+    check_model(model)
     if not model.built:
         raise ValueError(
             f"model: expected one that is built, got {type(model).__name__} {model.name!r}, whose weights "

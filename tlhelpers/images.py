@@ -15,7 +15,7 @@ from . import _inputs
 if TYPE_CHECKING:
     import PIL.Image
 
-__all__ = ["IMAGE_FORMATS", "MOST_PIXELS", "check_images", "read_image"]
+__all__ = ["IMAGE_FORMATS", "check_images", "read_image"]
 
 IMAGE_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "MPO", "PNG", "TIFF", "WEBP")
 """What `read_image` reads, as far as this Pillow can. Formats that run other programs are not among them."""
@@ -44,7 +44,7 @@ def read_image(path: str | os.PathLike[str] | IO[bytes] | bytes, *, size: int) -
     FileNotFoundError, PermissionError, TypeError
         There is no such file, or no right to read it; or `path` is none of the three, or `size` no number.
     ValueError
-        The file is empty, no image, of another format, damaged, or has more than `MOST_PIXELS` pixels; it
+        The file is empty, no image, of another format, damaged, or has more than 50 million pixels; it
         holds floating-point numbers or whole ones of 32 bits, whose range is unknown; or `size` is another.
 
     Notes

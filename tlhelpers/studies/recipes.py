@@ -31,6 +31,7 @@ from tlhelpers.backbones import feature_extractor, load_backbone, preparation
 from tlhelpers.evaluation import history_table
 from tlhelpers.features import precompute
 from tlhelpers.freezing import freeze, leaves
+from tlhelpers.fused import fuse
 from tlhelpers.page import editions
 from tlhelpers.prefix import cut_points, split
 
@@ -376,6 +377,7 @@ def train_behind(
     features = precompute(prefix, images)
     held = (precompute(prefix, validation.images), validation.labels) if validation else None
     compiling(suffix)
+    fuse(suffix)
     keras.utils.set_random_seed(seed)
     how: dict[str, Any] = {"batch_size": batch_size, "epochs": epochs, "callbacks": [*callbacks]}
     return suffix.fit(features, labels, validation_data=held, verbose=0, **how)
