@@ -27,7 +27,7 @@ from tlhelpers import page
 from .. import environments
 from .ways import WAIT
 
-LIMIT = 90
+LIMIT = 180
 ALL = sorted(os.sched_getaffinity(0))
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2", "OMP_NUM_THREADS": "1"}
 TWO = {"DEVICES": "2", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}

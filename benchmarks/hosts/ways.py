@@ -124,8 +124,8 @@ def main() -> None:
             found = does()
             said[name] = "ok"
         except Exception as error:
-            found, lines = None, str(error).strip().splitlines() or [""]
-            said[name] = f"{type(error).__name__}: {lines[0][:160]}"
+            found, text = None, " ".join(str(error).split())
+            said[name] = f"{type(error).__name__}: {text[:160]}"
         (folder / f"{process}.json").write_text(json.dumps(said))
         return found
 
