@@ -159,7 +159,8 @@ class Alone:
     def __init__(self, path: str) -> None:
         import torch
 
-        self.torch, self.whole, self.networks = torch, keras.models.load_model(path), {}
+        self.torch, self.whole = torch, keras.models.load_model(path)
+        self.networks: dict[str, Any] = {}
 
     def _given(self, x: Array) -> Any:
         return self.torch.from_numpy(np.ascontiguousarray(x)).permute(0, 3, 1, 2)  # so channels are last
@@ -207,9 +208,8 @@ def serve(side: str, folder: Path) -> None:
     given = {"all layers": images[:IMAGES], "block 11 on": features}
     for line in sys.stdin:
         task, what, batch, turn = json.loads(line)
-        x = given.get(what)
-        if task == "pass":  # others each turn, as what is computed is kept
-            x = images[turn * batch : (turn + 1) * batch]
+        # A pass takes others each turn, as what is computed is kept.
+        x = given[what] if what in given else images[turn * batch : (turn + 1) * batch]
         began, cpu = time.perf_counter(), time.process_time()
         if task == "build":
             np.save(folder / f"{side}-{what}.npy", does.build(what, x[:64]))
@@ -295,13 +295,13 @@ def measured(sides: dict[str, Side], folder: Path) -> pd.DataFrame:
                 if turn:  # the first traces and compiles
                     spent.setdefault((name, *task), []).append(seconds)
     rows = []
-    for (name, _, what, batch, number), seconds in spent.items():
-        clock, cpu = number / np.array(seconds).T
+    for (name, _, what, batch, number), turns in spent.items():
+        clock, cpu = number / np.array(turns).T
         row = {"what": what, "batch": batch if what in CUTS else 64, "side": name, "images": number}
         for kind, rates in (("second", clock), ("cpu_second", cpu)):
             row |= {f"images_a_{kind}": np.median(rates)}
             row |= {f"images_a_{kind}_least": rates.min(), f"images_a_{kind}_most": rates.max()}
-        row |= {"turns": len(seconds), "difference": difference(name, what, folder)}
+        row |= {"turns": len(turns), "difference": difference(name, what, folder)}
         rows.append(row | {"versions": environments.versions(SIDES[name])})
     return pd.DataFrame(rows)
 

@@ -101,7 +101,8 @@ def ended(running: list[Any], limit: float = LIMIT) -> float | None:
 def said(folder: Path, process: int) -> Said:
     """What a process wrote."""
     path = folder / f"{process}.json"
-    return json.loads(path.read_text()) if path.exists() else {}
+    found: Said = json.loads(path.read_text()) if path.exists() else {}
+    return found
 
 
 def difference(a: Path, b: Path) -> float:
@@ -115,7 +116,7 @@ def difference(a: Path, b: Path) -> float:
 def word(folder: Path, running: Any, step: str) -> str:
     """What the first process said of a step; or how it ended, with the first line that speaks of an error."""
     if (found := said(folder, 0).get(step, "ok")) != "ok":
-        return found
+        return str(found)
     lines = (folder / "0.log").read_text().splitlines()
     wrong = [line for line in lines if re.search("error|fail|deadline|what()|reset|closed", line, re.I)]
     return f"ends with {running[0].returncode}: {(wrong or ['no word'])[0][-160:].strip()}"
@@ -140,7 +141,8 @@ def row(name: str, backend: str, way: str, of: int, root: Path) -> Said:
         row[f"differs_norm_{norm}"] = difference(one / f"{norm}-0.npz", both / f"{norm}-0.npz")
         if of > 1:
             row[f"apart_norm_{norm}"] = difference(both / f"{norm}-0.npz", both / f"{norm}-1.npz")
-    row["step_ratio"] = found.get("step", np.nan) / alone["step"]
+    for name in ("seconds", "cpu_seconds"):  # an epoch's; of one of the processes
+        row[f"{name}_ratio"] = found.get(name, np.nan) / alone[name]
     if row["fit"] == "ok":
         with group(backend, way, [*range(of)], of, free_port(), "killed", killed) as running:
             running[-1].wait(LIMIT)
