@@ -79,7 +79,7 @@ def newest(_out: Path) -> bool:
 
 
 def backends(_out: Path) -> bool:
-    """The core's tests on PyTorch; a few of them on JAX, and training in two processes; without TensorFlow."""
+    """The core's tests on PyTorch; a few on JAX, and training in two processes; without TensorFlow."""
     every = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests").glob("test_*.py"))
     core = [name for name in every if name not in NOT_CORE]
     few = [f"tests/test_{name}.py" for name in ON_JAX]
