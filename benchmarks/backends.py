@@ -37,8 +37,8 @@ SIDES = {
     "PyTorch alone": "torch",
 }
 CUTS = {"block 11 on": "block_10_project_BN", "all layers": "three_channels"}
-BATCHES, IMAGES, TURNS, RATE = (32, 128), 768, 3, 1e-4
-PASSED = {"frozen pass": 1024, "frozen pass, LiteRT": 4096}
+BATCHES, IMAGES, TURNS, RATE = (32, 128), 384, 3, 1e-4
+PASSED = {"frozen pass": 512, "frozen pass, LiteRT": 4096}
 """From 4,096 images on, the library's pass on TensorFlow is LiteRT's; the others have none."""
 LARGEST = 1e-4
 
@@ -135,7 +135,7 @@ class Keras:
         backbone = whole.get_layer("backbone")
         tl.freeze(backbone, train_from=100 if what == "block 11 on" else 0, batch_norm="train")
         _, network = tl.split(whole, at=CUTS[what])
-        together = 6 if keras.backend.backend() == "tensorflow" else 1
+        together = 3 if keras.backend.backend() == "tensorflow" else 1
         adam = keras.optimizers.Adam(RATE)
         network.compile(adam, "sparse_categorical_crossentropy", steps_per_execution=together)
         adam.build(network.trainable_variables)
