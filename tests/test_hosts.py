@@ -19,6 +19,8 @@ import tlhelpers as tl
 if keras.backend.backend() != "jax":
     pytest.skip("the processes meet through JAX", allow_module_level=True)
 
+PATIENCE = 300
+"""Seconds until a test gives up: far more than any step takes."""
 SCRIPT = Path(__file__).resolve().parent.parent / "benchmarks" / "hosts" / "train.py"
 
 
@@ -85,7 +87,7 @@ def free():
 
 def ended(processes):
     for each in processes:
-        _, said = each.communicate(timeout=120)
+        _, said = each.communicate(timeout=PATIENCE)
         assert each.returncode == 0, said
     return True
 
@@ -117,7 +119,7 @@ def test_goes_on_after_a_kill_and_ends_as_one(start):
     while not (folder / "epoch-2.keras").exists():
         assert first.poll() is None, first.communicate()[1]
     second.kill()
-    _, said = first.communicate(timeout=120)  # it notices by itself
+    _, said = first.communicate(timeout=PATIENCE)  # it notices by itself
     assert first.returncode, said
     done = max(int(path.stem[6:]) for path in folder.glob("epoch-*.keras"))
     assert ended(start("killed", 0, 1, of=2, epochs=done + 2)[1])
@@ -128,7 +130,7 @@ def test_goes_on_after_a_kill_and_ends_as_one(start):
 
 def test_who_never_comes_is_given_up(start):
     _, (first,) = start("missing", 0, of=2, wait=5)
-    _, said = first.communicate(timeout=120)
+    _, said = first.communicate(timeout=PATIENCE)
     assert first.returncode
     assert "DEADLINE_EXCEEDED" in said
 
@@ -138,11 +140,11 @@ def test_a_port_that_is_taken_is_an_error(start):
         holder.bind(("localhost", 0))
         holder.listen()
         _, (first,) = start("taken", 0, of=2, wait=5, port=holder.getsockname()[1])
-        first.communicate(timeout=120)
+        first.communicate(timeout=PATIENCE)
     assert first.returncode
 
 
 def test_a_batch_that_does_not_share_out_is_refused(start):
     _, (first,) = start("shares", 0, of=3)
-    _, said = first.communicate(timeout=120)
+    _, said = first.communicate(timeout=PATIENCE)
     assert "--batch: expected a multiple of --processes, got 64 and 3" in said
