@@ -109,5 +109,6 @@ def test_another_backbone(monkeypatch):
     prefix, suffix = tl.split(model, at=cuts[len(cuts) // 2])
     exact = keras.ops.convert_to_numpy(prefix(images, training=False))  # no graph: it would take longer
     whole = keras.ops.convert_to_numpy(model(images, training=False))
-    np.testing.assert_allclose(suffix(exact, training=False), whole, atol=2e-5)
+    # Random weights make small numbers of an image: a millionth here.
+    np.testing.assert_allclose(suffix(exact, training=False), whole, atol=1e-4 * np.abs(whole).max())
     assert np.abs(tl.precompute(prefix, images) - exact).max() <= 1e-3 * np.abs(exact).max()
