@@ -411,7 +411,7 @@ def test_damaged_weights_and_those_of_other_files_are_refused(weights, change, m
         _formats.mobilenet_weights(weights)
 
 
-def test_fifty_damaged_copies_of_the_real_weights_are_refused(full_data, tmp_path):
+def test_damaged_copies_of_the_real_weights_are_refused(full_data, tmp_path):
     whole = (full_data / "mobilenet_v2_1.00_224_no_top.h5").read_bytes()
     path, rng = tmp_path / "weights.h5", np.random.default_rng(0)
     path.write_bytes(whole)
@@ -421,7 +421,7 @@ def test_fifty_damaged_copies_of_the_real_weights_are_refused(full_data, tmp_pat
         file.visititems(
             lambda name, item: shapes.update({name: item.shape} if hasattr(item, "shape") else {})
         )
-    for number, name in enumerate(rng.choice(list(shapes), 50, replace=False)):
+    for number, name in enumerate(rng.choice(list(shapes), 24, replace=False)):
         path.write_bytes(whole)
         with h5py.File(path, "r+") as file:
             array = file[name][()].ravel()

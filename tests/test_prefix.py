@@ -107,7 +107,8 @@ def test_another_backbone(monkeypatch):
     cuts = tl.cut_points(model)
     assert len(cuts) > 20
     prefix, suffix = tl.split(model, at=cuts[len(cuts) // 2])
-    exact = prefix.predict(images, verbose=0)
-    whole = model.predict(images, verbose=0)
-    np.testing.assert_allclose(suffix.predict(exact, verbose=0), whole, atol=2e-5)
+    exact = keras.ops.convert_to_numpy(prefix(images, training=False))  # no graph: it would take longer
+    whole = keras.ops.convert_to_numpy(model(images, training=False))
+    # Random weights make small numbers of an image: a millionth here.
+    np.testing.assert_allclose(suffix(exact, training=False), whole, atol=1e-4 * np.abs(whole).max())
     assert np.abs(tl.precompute(prefix, images) - exact).max() <= 1e-3 * np.abs(exact).max()

@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from tlhelpers import page
@@ -147,6 +148,34 @@ def test_the_tolerance_rule() -> None:
     assert page.tolerance([0.4, 0.5, 0.6], gap=0.1) == pytest.approx(0.05)
     with pytest.raises(ValueError, match="at least three seeds, got 2"):
         page.tolerance([0.4, 0.5])
+
+
+# -- where rows come from -------------------------------------------------------------------------
+
+
+def _stamped(*commits: str) -> pd.DataFrame:
+    return pd.DataFrame({"commit": commits, "date": "2026-01-02", "machine": "2 cores, A"})
+
+
+def test_few_stamps_take_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+    page.origin(_stamped("aaa", "bbb", "aaa"), _stamped("ccc"))
+    assert sorted(capsys.readouterr().out.splitlines()) == [
+        f"measured: 2026-01-02 2 cores, A {commit}" for commit in ("aaa", "bbb", "ccc")
+    ]
+
+
+def test_many_stamps_fold_into_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[Any] = []
+    monkeypatch.setattr("IPython.display.publish_display_data", shown.append)
+    rows = [_stamped("aaa", "bbb", "ccc"), _stamped("ddd").assign(date="2026-01-05", machine="4 cores, B")]
+    page.origin(pd.concat(rows))
+    (html,) = shown
+    assert html["text/html"] == (
+        "<details><summary>measured: 2026-01-02 to 2026-01-05, 4 commits, on 2 cores, A; 4 cores, B</summary>"
+        "aaa, bbb, ccc, ddd</details>"
+    )
+    page.origin(_stamped("aaa", "bbb", "ccc", "ddd"))
+    assert "measured: 2026-01-02, 4 commits, on" in shown[1]["text/html"]
 
 
 # -- the stamp ------------------------------------------------------------------------------------

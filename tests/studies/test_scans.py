@@ -16,7 +16,7 @@ def few_steps(monkeypatch):
     monkeypatch.setenv("TLHELPERS_EDITION", "pocket")
     monkeypatch.setattr(scans, "STEPS", 2)
     monkeypatch.setattr(scans, "LOOKS", dict.fromkeys(scans.METHODS, 2))
-    for kept in (scans._learn, scans._tried, scans._extractor, scans._compiled):
+    for kept in (scans._learn, scans._extractor, scans._compiled):
         kept.cache_clear()
 
 

@@ -31,6 +31,7 @@ __all__ = [
     "check",
     "glue",
     "measured",
+    "origin",
     "result",
     "stamp",
     "tolerance",
@@ -200,6 +201,26 @@ def measured(name: str) -> pd.DataFrame:
         if not pd.to_numeric(given, errors="coerce").between(0, 1).all():
             raise ValueError(f"{path.name}: expected {column} from 0 to 1, got others. {_WRITTEN}")
     return table
+
+
+def origin(*tables: pd.DataFrame) -> None:
+    """Show when, at which commit and on what machine rows of stamped tables were measured.
+
+    Each table's stamps take a line each. Of more than three, one line gives the dates, how many commits, and
+    the machines; a click on it shows the commits.
+    """
+    from IPython.display import publish_display_data
+
+    for table in tables:
+        rows = table[["date", "machine", "commit"]].drop_duplicates()
+        if len(rows) <= 3:
+            print(*("measured: " + " ".join(row) for row in rows.to_numpy()), sep="\n")
+            continue
+        dates, machines, commits = (rows[each].unique().tolist() for each in rows)
+        when = " to ".join(sorted({min(dates), max(dates)}))
+        said = f"measured: {when}, {len(commits)} commits, on {'; '.join(machines)}"
+        hidden = f"<details><summary>{said}</summary>{', '.join(commits)}</details>"
+        publish_display_data({"text/html": hidden})  # type: ignore[no-untyped-call]
 
 
 def stamp() -> dict[str, str]:

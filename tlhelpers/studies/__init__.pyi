@@ -1,70 +1,34 @@
-from . import (
-    adviser,
-    answers,
-    article,
-    beyond,
-    boxes,
-    cells,
-    closed_form,
-    credit,
-    curve,
-    distil,
-    fables,
-    faces,
-    few_labels,
-    flowers,
-    fraud,
-    freezing_map,
-    intervals,
-    limits,
-    payments,
-    readouts,
-    recipes,
-    scans,
-    sentiment,
-    skeleton,
-    sources,
-    spans,
-    strategies,
-    tuning,
-    unfreezing,
-    xrays,
-)
-from .skeleton import balanced, check_one, draw, in_proportion
-
-__all__ = [
-    "adviser",
-    "answers",
-    "article",
-    "balanced",
-    "beyond",
-    "boxes",
-    "cells",
-    "check_one",
-    "closed_form",
-    "credit",
-    "curve",
-    "distil",
-    "draw",
-    "fables",
-    "faces",
-    "few_labels",
-    "flowers",
-    "fraud",
-    "freezing_map",
-    "in_proportion",
-    "intervals",
-    "limits",
-    "payments",
-    "readouts",
-    "recipes",
-    "scans",
-    "sentiment",
-    "skeleton",
-    "sources",
-    "spans",
-    "strategies",
-    "tuning",
-    "unfreezing",
-    "xrays",
-]
+from . import adviser as adviser
+from . import answers as answers
+from . import article as article
+from . import beyond as beyond
+from . import boxes as boxes
+from . import cells as cells
+from . import closed_form as closed_form
+from . import credit as credit
+from . import curve as curve
+from . import distil as distil
+from . import fables as fables
+from . import faces as faces
+from . import few_labels as few_labels
+from . import flowers as flowers
+from . import fraud as fraud
+from . import freezing_map as freezing_map
+from . import intervals as intervals
+from . import limits as limits
+from . import payments as payments
+from . import readouts as readouts
+from . import recipes as recipes
+from . import scans as scans
+from . import sentiment as sentiment
+from . import skeleton as skeleton
+from . import sources as sources
+from . import spans as spans
+from . import strategies as strategies
+from . import tuning as tuning
+from . import unfreezing as unfreezing
+from . import xrays as xrays
+from .skeleton import balanced as balanced
+from .skeleton import check_one as check_one
+from .skeleton import draw as draw
+from .skeleton import in_proportion as in_proportion

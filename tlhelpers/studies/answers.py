@@ -18,11 +18,11 @@ from scipy.sparse import csr_array
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 
 from tlhelpers import _formats, downloads
-from tlhelpers.encoders import MINILM, STAND_IN_WORDS, Encoder, check_texts, embed, load_encoder
+from tlhelpers.encoders import STAND_IN_WORDS, Encoder, check_texts, embed
 from tlhelpers.page.editions import Edition
 
 from . import intervals
-from .skeleton import Study, best
+from .skeleton import ENCODERS, Study, best, loaded
 
 __all__ = [
     "METHODS",
@@ -40,7 +40,6 @@ __all__ = [
 ]
 
 Array = npt.NDArray[Any]
-ENCODERS = {"full": MINILM, "pocket": "tiny"}
 
 METHODS = ("MiniLM", "BM25", "MiniLM and BM25", "TF-IDF", "word vectors")
 """Cosine of the encoder's vectors; words in common, weighted by Okapi's formula; both, added up; cosine of
@@ -204,10 +203,9 @@ def _word_vectors(
     return _cosine(means[1] - middle, means[0] - middle)
 
 
-@functools.cache
 def encoder(edition: Edition) -> Encoder:
     """The edition's encoder, loaded once: nothing in it trains."""
-    return load_encoder(ENCODERS[edition.name])
+    return loaded(ENCODERS[edition.name])
 
 
 def _spread(x: Array) -> Array:

@@ -4,10 +4,8 @@ A photo becomes a grid of cells of the network's output. For each of them a head
 and which box it fills. Nothing here is fit for use on patients.
 """
 
-import dataclasses
 import functools
 import io
-import itertools
 import time
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -24,7 +22,9 @@ from tlhelpers.features import precompute
 from tlhelpers.page.editions import Edition
 
 from .boxes import average_precision, by_photo, read_off, targets
-from .skeleton import SEEDS, application, best, in_words
+from .recipes import follow_quickly
+from .skeleton import Parts, application, best, in_words
+from .skeleton import draw_any as draw
 
 __all__ = [
     "CLASSES",
@@ -99,18 +99,8 @@ class Photos:
         return Photos(self.images[rows], [self.boxes[row] for row in rows])
 
 
-@dataclass(frozen=True)
-class Cells:
-    """The three parts, and what a reader should know of them, as Markdown."""
-
-    card: str
-    train: Photos
-    validation: Photos
-    test: Photos
-
-
 @functools.cache
-def load(edition: Edition) -> Cells:
+def load(edition: Edition) -> Parts[Photos]:
     """The chapter's photos, reduced to 320 by 240 pixels; in the pocket edition digits laid on a dark ground.
 
     Boxes without area are left out, and counted on the card.
@@ -138,7 +128,7 @@ def load(edition: Edition) -> Cells:
         f"- Licence: {resource.licence}.",
         f"- Note: {NOTE} Read here: {downloads.describe(name)}.",
     ]
-    return Cells("\n".join(lines), *parts)
+    return Parts("\n".join(lines), *parts)
 
 
 def _small(jpeg: bytes) -> npt.NDArray[np.uint8]:
@@ -149,7 +139,7 @@ def _small(jpeg: bytes) -> npt.NDArray[np.uint8]:
         return np.asarray(image.convert("RGB").resize((320, 240)))
 
 
-def _stand_in() -> Cells:
+def _stand_in() -> Parts[Photos]:
     rng, parts = np.random.default_rng(0), []
     digits, labels = load_digits(n_class=3, return_X_y=True)
     pool = iter(rng.permutation(len(labels)))
@@ -172,12 +162,7 @@ def _stand_in() -> Cells:
                 )
             )
         parts.append(Photos(images, boxes))
-    return Cells("**digits on a dark ground**: a stand-in, of digits in scikit-learn.", *parts)
-
-
-def draw(photos: Photos, number: int, *, seed: int) -> Photos:
-    """So many labelled photos; fewer are a part of more with the same seed."""
-    return photos.take(np.random.default_rng(seed).permutation(len(photos))[:number])
+    return Parts("**digits on a dark ground**: a stand-in, of digits in scikit-learn.", *parts)
 
 
 # -- what is trained ------------------------------------------------------------------------------
@@ -246,9 +231,7 @@ def _features(method: str, edition: Edition, seed: int, images: npt.NDArray[np.u
 def _from_scratch(edition: Edition, seed: int) -> keras.Model:
     size, shape = IMAGE_SIZE[edition.name] // 2, load(edition).test.images.shape[1:]
     backbone = load_backbone(edition.backbone, image_size=size, weights="random", seed=seed)
-    for layer in backbone.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = 0.9  # Keras' 0.999 lags behind in so few steps
+    follow_quickly(backbone, 0.9)
     seen = keras.Model(backbone.inputs, [backbone.get_layer(cut).output for cut in CUTS])
     inputs = keras.Input(shape)
     maps = seen(preparation(edition.backbone, shape, image_size=size)(inputs))
@@ -296,13 +279,6 @@ def _learn(method: str, labels: int, seed: int, edition: Edition, rate: float) -
     }
 
 
-@functools.cache
-def _tried(method: str, edition: Edition) -> dict[float, float]:
-    """What validation says of each rate."""
-    labels = SIZES[-1] if method in ASIDE else SIZES[1]
-    return {rate: _learn(method, labels, 0, edition, rate)["validation"] for rate in RATES[method]}
-
-
 def measure(
     method: str, labels: int, *, seed: int, edition: Edition | None = None, rate: float | None = None
 ) -> dict[str, Any]:
@@ -314,7 +290,9 @@ def measure(
     edition = edition or page.current()
     if rate is not None:
         return _learn(method, labels, seed, edition, rate)
-    tried = _tried(method if method in RATES else "frozen", edition)
+    way = method if method in RATES else "frozen"
+    most = SIZES[-1] if way in ASIDE else SIZES[1]
+    tried = {each: _learn(way, most, 0, edition, each)["validation"] for each in RATES[way]}
     return {**_learn(method, labels, seed, edition, best(tried)), "choice": in_words(tried)}
 
 
@@ -324,22 +302,8 @@ STUDY = application(
     sizes=SIZES,
     metric="mean average precision",
     measure=measure,
-    examples=lambda edition: len(load(edition).test),
     # The features of these lie in the cache already, where the chapter put them.
     where="method == 'frozen' and labels < 160",
-)
-STUDY = dataclasses.replace(
-    STUDY,
     table="cells",
-    grid=lambda edition: (
-        ("cells", method, labels, seed)
-        for method, labels, seed in itertools.product(METHODS, SIZES, SEEDS)
-        if edition.name == "full" and (method not in ASIDE or labels == SIZES[-1])
-    ),
-    again=lambda edition, row: (
-        measure(row.method, int(row.labels), seed=int(row.seed), edition=edition, rate=float(row.rate))[
-            "value"
-        ],
-        None,
-    ),
+    left_out=lambda method, labels: method in ASIDE and labels < SIZES[-1],
 )

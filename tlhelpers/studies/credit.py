@@ -34,7 +34,8 @@ from tlhelpers.freezing import freeze
 from tlhelpers.page import Edition
 from tlhelpers.prefix import split
 
-from .skeleton import application, best, fit_few, forget, in_proportion, search, search_logistic
+from .recipes import table_network as network
+from .skeleton import Fitted, application, best, fit_few, forget, in_proportion, search, search_logistic
 
 __all__ = [
     "ALONE",
@@ -316,41 +317,12 @@ def _stand_in() -> Segments:
 # -- methods --------------------------------------------------------------------------------------
 
 
-def network(width: int, *, seed: int = 0) -> keras.Model:
-    """A small network for prepared rows, float32 (n, width): the probability of default, (n, 1).
-
-    Two hidden layers, dropout, and a head of one number; not compiled. The seed is for weights and dropout.
-    """
-    keras.utils.set_random_seed(seed)
-    inputs = keras.Input((width,))
-    x = keras.layers.Dense(64, activation="relu", name="hidden_1")(inputs)
-    x = keras.layers.Dense(32, activation="relu", name="hidden_2")(x)
-    x = keras.layers.Dropout(0.2, seed=seed, name="dropout")(x)
-    return keras.Model(inputs, keras.layers.Dense(1, activation="sigmoid", name="head")(x))
-
-
-@dataclass(frozen=True, eq=False)
-class Fitted:
-    """A scoring model, and how it was chosen.
-
-    `predict` takes a table and gives the probability of default, float (n,). `validation` is the area under
-    the ROC curve on the target's validation rows, `choice` what it chose. `cpu_seconds` are those of all
-    cores, from labelled rows to the model, all settings tried; pre-training, which is paid once, and building
-    Keras' graph are left out.
-    """
-
-    predict: Callable[[pd.DataFrame], Array]
-    validation: float
-    choice: str
-    cpu_seconds: float
-
-
 def fit(data: Segments, method: str, labels: int, *, seed: int = 0) -> Fitted:
     """Fit one of `METHODS` to so many labelled rows of the target, drawn with its share of defaults.
 
     All get the same rows, prepared in the same way, and choose their settings by the area under the ROC curve
     on the same validation rows. The seed is for the draw, the random weights (of pre-training, too) and the
-    order of the batches.
+    order of the batches. `predict` takes a table and gives the probability of default.
 
     The pre-trained network: "frozen", its last layer fitted anew (a logistic regression); "fine-tuned", all
     layers trained on; "source only", as it is. A network trained from random weights: "from scratch" on the
@@ -491,13 +463,8 @@ def measure(method: str, labels: int, *, seed: int = 0, edition: Edition | None 
     data = load_segments(edition or page.current())
     fitted = fit(data, method, labels, seed=seed)
     truth, scores = data.test[data.columns.label], fitted.predict(data.test)
-    return {
-        "value": float(roc_auc_score(truth, scores)),
-        "validation": fitted.validation,
-        "choice": fitted.choice,
-        "cpu_seconds": fitted.cpu_seconds,
-        "average_precision": float(average_precision_score(truth, scores)),
-    }
+    row = fitted.row(float(roc_auc_score(truth, scores)))
+    return {**row, "average_precision": float(average_precision_score(truth, scores))}
 
 
 STUDY = application(

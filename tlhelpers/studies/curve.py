@@ -23,20 +23,8 @@ from tlhelpers.freezing import freeze
 from tlhelpers.page.editions import Edition
 from tlhelpers.prefix import split
 
-from . import recipes
-from .skeleton import (
-    SEEDS,
-    Chosen,
-    Study,
-    best,
-    draw,
-    fit_few,
-    forget,
-    in_words,
-    pixels,
-    search_logistic,
-    search_probes,
-)
+from . import recipes, skeleton
+from .skeleton import SEEDS, Chosen, Study, best, draw, fit_few, forget, in_words
 
 __all__ = ["METHODS", "RATES", "SIZES", "STUDY", "TRANSFER", "catches_up", "gains", "point"]
 
@@ -115,14 +103,15 @@ Learned = tuple[dict[str, Any], Callable[[datasets.Split], float]]
 
 
 def _raw_pixels(few: datasets.Split, held: datasets.Split) -> Learned:
-    return _searched(pixels, functools.partial(search_logistic, INVERSE_PENALTIES, steps=200), few, held)
+    choose = functools.partial(skeleton.search_logistic, INVERSE_PENALTIES, steps=200)
+    return _searched(skeleton.pixels, choose, few, held)
 
 
 def _frozen(edition: Edition, few: datasets.Split, held: datasets.Split) -> Learned:
     shape, scaled = few.images.shape[1:], recipes.ARTICLE_RANGE
     features = recipes.reader(edition.backbone, shape, CUTS, batch_size=256, pixel_range=scaled)
     features(few.images[:1])  # builds the graph
-    return _searched(features, functools.partial(search_probes, PENALTIES), few, held)
+    return _searched(features, functools.partial(skeleton.search_probes, PENALTIES), few, held)
 
 
 def _searched(

@@ -19,11 +19,11 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from tlhelpers import datasets, downloads
 from tlhelpers._formats import polarity_sentences
-from tlhelpers.encoders import load_encoder, pooled_blocks
+from tlhelpers.encoders import MINILM, pooled_blocks
 from tlhelpers.page.editions import Edition
 
 from . import intervals, recipes
-from .skeleton import SEEDS, Study, balanced, best, search_logistic
+from .skeleton import SEEDS, Study, balanced, best, loaded, search_logistic
 
 __all__ = ["PARTS", "SIZES", "STUDY", "WAYS", "Task", "load", "small_network", "teacher", "views"]
 
@@ -60,9 +60,6 @@ class Task:
     texts: tuple[str, ...] = ()
 
 
-_encoder = functools.cache(load_encoder)
-
-
 @functools.cache
 def load(data: str, edition: Edition) -> Task:
     """Digits, the first of each split; in the full edition also critics' sentences, shuffled once."""
@@ -76,9 +73,9 @@ def load(data: str, edition: Edition) -> Task:
     once = {text.lower(): (text, label) for label, file in enumerate(files) for text in file}
     rows = np.random.default_rng(0).permutation(len(once))[: sum(numbers)]
     texts, labels = zip(*(list(once.values())[row] for row in rows), strict=True)
-    tokens = _encoder().tokenize(texts, length=LENGTH)
+    tokens = loaded(MINILM).tokenize(texts, length=LENGTH)
     ends = np.cumsum(numbers)[:-1]
-    vocabulary = _encoder().model.get_layer("token_embedding").input_dim
+    vocabulary = loaded(MINILM).model.get_layer("token_embedding").input_dim
     parts = tuple(zip(np.split(tokens, ends), np.split(np.array(labels), ends), strict=True))
     return Task(parts, functools.partial(word_network, vocabulary), texts)
 
@@ -169,7 +166,7 @@ def _features(edition: Edition, data: str) -> dict[str, Array]:
     task = load(data, edition)
     if not task.texts:
         return _read(edition, np.concatenate([x for x, _ in task.parts]))
-    states = np.moveaxis(pooled_blocks(_encoder(), task.texts), 1, 0)
+    states = np.moveaxis(pooled_blocks(loaded(MINILM), task.texts), 1, 0)
     return {f"block {i + 1}": x for i, x in enumerate(states)}
 
 

@@ -26,8 +26,9 @@ from tlhelpers.freezing import freeze
 from tlhelpers.page.editions import Edition
 from tlhelpers.prefix import split
 
+from . import skeleton
 from .intervals import interval
-from .skeleton import SEEDS, Study, add_adapters, add_low_rank, best, climb, draw_added, forget, in_words
+from .skeleton import SEEDS, Network, Study, best, climb, forget, in_words
 
 __all__ = [
     "MEASURED_ON",
@@ -314,13 +315,10 @@ def _by_counts(seen: Contexts, discount: float, texts: Texts, tokens: int) -> Ar
 
 
 @dataclass(frozen=True, eq=False)
-class Way:
-    """A network of its own for one way to train: compiled once, and set back before each training."""
+class Way(Network):
+    """A network of its own for one way to train; its prefix is None where all of it trains."""
 
     model: keras.Model
-    suffix: keras.Model
-    prefix: keras.Model | None
-    weights: list[Array]
 
     def read(self, rows: Array) -> Array:
         """What the suffix is given: token numbers, or the states after the frozen blocks."""
@@ -337,13 +335,13 @@ def prepare(decoder: Decoder, method: str) -> keras.Model:
     model = decoder.model
     freeze(model)
     if method == "adapters":
-        model = add_adapters(model, decoder.blocks, ADAPTER)
+        model = skeleton.add_adapters(model, decoder.blocks, ADAPTER)
     if method in ("all weights", "from scratch"):
         freeze(model, train_from=0)
     elif method == "last two blocks":
         freeze(model, train_from=f"{decoder.blocks[-2]}_attention_norm")
     elif method in LORA:
-        add_low_rank(model, LORA[method])
+        skeleton.add_low_rank(model, LORA[method])
     for layer in model.layers:
         norm = method == "norms" and isinstance(layer, keras.layers.RMSNormalization)
         if norm or "adapter" in layer.name:
@@ -360,14 +358,14 @@ def _way(method: str, name: str) -> Way:
         prefix, suffix = split(model, at=decoder.blocks[-3])
     suffix.compile(keras.optimizers.Adam(), loss())
     suffix.optimizer.build(suffix.trainable_variables)
-    return Way(model, suffix, prefix, suffix.get_weights())
+    return Way(prefix, suffix, suffix.get_weights(), model)
 
 
 def _reset(way: Way, method: str, name: str, rate: float, seed: int) -> None:
     scratch = method == "from scratch"
     weights = load_decoder(name, weights="random", seed=seed).model.get_weights() if scratch else way.weights
     forget(way.suffix, weights, rate=rate, seed=seed)
-    draw_added(way.model, seed)
+    skeleton.draw_added(way.model, seed)
 
 
 def _fit(method: str, data: Fables, few: Texts, seed: int, rate: float) -> tuple[Way, list[float]]:

@@ -22,7 +22,7 @@ from tlhelpers import _formats, datasets, downloads
 from tlhelpers.backbones import feature_extractor
 from tlhelpers.page.editions import Edition
 
-from . import intervals
+from . import intervals, recipes
 from .skeleton import Study, best
 
 __all__ = [
@@ -52,8 +52,7 @@ TESTED = 5
 """Photos of each person that are named, the others than those that may be labelled."""
 IMAGE_SIZE = {"full": 96, "pocket": 32}
 """Pixels that the backbone sees, by edition."""
-_BLOCKS = ("block_2_add", "block_5_add", "block_6_expand_relu", "block_9_add", "block_12_add")
-CUTS = (*_BLOCKS, "block_13_expand_relu", "block_15_add", "out_relu")
+CUTS = (*recipes.BLOCKS, "block_13_expand_relu", "block_15_add", "out_relu")
 COMPONENTS = (5, 10, 20, 40, 80, 160)
 SHRINKAGE = (0.01, 0.1, 0.3, 0.6, 0.9, 0.99)
 """What other people's photos choose from: the cut, pooled or not; the components; how far the spread within

@@ -23,6 +23,7 @@ from tlhelpers.page.editions import Edition
 from tlhelpers.prefix import split
 
 from .payments import features, habits, simulate
+from .recipes import table_network as network
 from .skeleton import Study, fit_few, forget, search, search_logistic
 
 __all__ = [
@@ -160,16 +161,6 @@ def _boosted(few: Held, held: Held, grid: dict[str, Any] = FEW) -> Found:
     found = search(lambda _: trees, lambda _: grid, *parts, scoring="average_precision")
     choice = ", ".join(f"{name} {value}" for name, value in found.settings.items())
     return lambda x: found.classifier.predict_proba(x)[:, 1], found.score, choice
-
-
-def network(width: int, *, seed: int = 0) -> keras.Model:
-    """Two hidden layers, dropout, and a head of one number; not compiled."""
-    keras.utils.set_random_seed(seed)
-    x = inputs = keras.Input((width,))
-    for number, units in ((1, 64), (2, 32)):
-        x = keras.layers.Dense(units, activation="relu", name=f"hidden_{number}")(x)
-    x = keras.layers.Dropout(0.2, seed=seed, name="dropout")(x)
-    return keras.Model(inputs, keras.layers.Dense(1, activation="sigmoid", name="head")(x))
 
 
 @functools.cache

@@ -44,10 +44,7 @@ TARGETS = {
     "full": ("mnist, 32 px", "pneumonia, 32 px", "flowers, 64 px"),
     "pocket": ("digits, 32 px", "patches, 32 px"),
 }
-DEPTHS = (
-    *("block_2_add", "block_5_add", "block_6_expand_relu", "block_9_add"),
-    *("block_12_add", "block_15_add", "out_relu"),
-)
+DEPTHS = (*recipes.BLOCKS, "block_15_add", "out_relu")
 LABELS = (100, 500)
 MOST = 500
 """Images of validation, and of test."""

@@ -62,6 +62,9 @@ TRAIN_FROM = 100
 """First backbone layer that fine-tuning trains. The article says "the last few layers" and no more;
 this is the choice of TensorFlow's tutorial on transfer learning. Its chapter measures two others."""
 
+BLOCKS = ("block_2_add", "block_5_add", "block_6_expand_relu", "block_9_add", "block_12_add")
+"""Where the backbones are read out from early to late."""
+
 OURS_CUT = "block_2_add"
 OURS_END = "block_9_add"
 OURS_BATCH_SIZE = 128
@@ -532,6 +535,22 @@ def reader(
         return {cut: each.reshape(len(images), -1) for cut, each in zip(cuts, seen, strict=True)}
 
     return read
+
+
+# -- tables ----------------------------------------------------------------------------------------
+
+
+def table_network(width: int, *, seed: int = 0) -> keras.Model:
+    """A small network for prepared rows of a table, float32 (n, width): a probability, (n, 1).
+
+    Two hidden layers, dropout, and a head of one number; not compiled. The seed is for weights and dropout.
+    """
+    keras.utils.set_random_seed(seed)
+    x = inputs = keras.Input((width,))
+    for number, units in ((1, 64), (2, 32)):
+        x = keras.layers.Dense(units, activation="relu", name=f"hidden_{number}")(x)
+    x = keras.layers.Dropout(0.2, seed=seed, name="dropout")(x)
+    return keras.Model(inputs, keras.layers.Dense(1, activation="sigmoid", name="head")(x))
 
 
 # -- the classic shape, trained from any depth ----------------------------------------------------

@@ -3,9 +3,7 @@
 One slice a scan, one mask a slice. Nothing here is fit for use on patients.
 """
 
-import dataclasses
 import functools
-import itertools
 import time
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -23,7 +21,8 @@ from tlhelpers.backbones import feature_extractor, load_backbone, preparation
 from tlhelpers.features import precompute
 from tlhelpers.page.editions import Edition
 
-from .skeleton import SEEDS, application, best, forget, in_words
+from .skeleton import Parts, application, best, forget, in_words
+from .skeleton import draw_any as draw
 
 __all__ = [
     "CUTS",
@@ -100,18 +99,8 @@ class Scans:
         return Scans(self.images[rows], self.masks[rows])
 
 
-@dataclass(frozen=True)
-class Parts:
-    """The three parts, and what a reader should know of them, as Markdown."""
-
-    card: str
-    train: Scans
-    validation: Scans
-    test: Scans
-
-
 @functools.cache
-def load(edition: Edition) -> Parts:
+def load(edition: Edition) -> Parts[Scans]:
     """The middle slice of each scan, seen from the front; in the pocket edition digits on a noisy ground.
 
     A scan's darkest and brightest hundredth become 0 and 255. The slice is laid on 48 by 48 pixels.
@@ -166,7 +155,7 @@ def _slice(scan: npt.NDArray[np.float32], mask: npt.NDArray[np.uint8]) -> tuple[
     return next(upright), next(upright)
 
 
-def _stand_in() -> Parts:
+def _stand_in() -> Parts[Scans]:
     rng = np.random.default_rng(0)
     digits = load_digits(n_class=1).data.reshape(-1, 8, 8)[:48].repeat(2, axis=1).repeat(2, axis=2)
     images, masks = rng.integers(0, 160, (48, 32, 32), np.uint8), np.zeros((48, 32, 32), bool)
@@ -176,11 +165,6 @@ def _stand_in() -> Parts:
         image[mask] = np.minimum(255, image[mask] + np.uint16(90))
     whole, card = Scans(images, masks), "**digits on a noisy ground**: a stand-in, of digits in scikit-learn."
     return Parts(card, *(whole.take(np.arange(*ends)) for ends in ((0, 24), (24, 36), (36, 48))))
-
-
-def draw(scans: Scans, number: int, *, seed: int) -> Scans:
-    """So many labelled scans; fewer are a part of more with the same seed."""
-    return scans.take(np.random.default_rng(seed).permutation(len(scans))[:number])
 
 
 def dice(marked: npt.NDArray[np.bool_], truth: npt.NDArray[np.bool_]) -> Numbers:
@@ -413,13 +397,6 @@ def _learn(method: str, labels: int, seed: int, edition: Edition, rate: float) -
     }
 
 
-@functools.cache
-def _tried(method: str, edition: Edition) -> dict[float, float]:
-    """What validation says of each rate."""
-    labels = SIZES[-1] if method in ASIDE else SIZES[1]
-    return {rate: _learn(method, labels, 0, edition, rate)["validation"] for rate in RATES[method]}
-
-
 def measure(
     method: str, labels: int, *, seed: int, edition: Edition | None = None, rate: float | None = None
 ) -> dict[str, Any]:
@@ -431,7 +408,9 @@ def measure(
     edition = edition or page.current()
     if rate is not None:
         return _learn(method, labels, seed, edition, rate)
-    tried = _tried("features and pixels" if method == "features" else method, edition)
+    way = "features and pixels" if method == "features" else method
+    most = SIZES[-1] if way in ASIDE else SIZES[1]
+    tried = {each: _learn(way, most, 0, edition, each)["validation"] for each in RATES[way]}
     return {**_learn(method, labels, seed, edition, best(tried)), "choice": in_words(tried)}
 
 
@@ -453,21 +432,7 @@ STUDY = application(
     sizes=SIZES,
     metric="mean Dice",
     measure=measure,
-    examples=lambda edition: len(load(edition).test),
     where="method in ('pixels', 'features and pixels') and labels < 100",
-)
-STUDY = dataclasses.replace(
-    STUDY,
     table="scans",
-    grid=lambda edition: (
-        ("scans", method, labels, seed)
-        for method, labels, seed in itertools.product(METHODS, SIZES, SEEDS)
-        if edition.name == "full" and (method not in ASIDE or labels != SIZES[1])
-    ),
-    again=lambda edition, row: (
-        measure(row.method, int(row.labels), seed=int(row.seed), edition=edition, rate=float(row.rate))[
-            "value"
-        ],
-        None,
-    ),
+    left_out=lambda method, labels: method in ASIDE and labels == SIZES[1],
 )

@@ -24,13 +24,14 @@ from sklearn.pipeline import make_pipeline
 from tlhelpers import _inputs, downloads, page
 from tlhelpers._errors import check_name
 from tlhelpers._formats import labelled_sentences, polarity_sentences, word_vectors
-from tlhelpers.encoders import MINILM, STAND_IN_WORDS, Encoder, check_texts, load_encoder, pooled_blocks
+from tlhelpers.encoders import STAND_IN_WORDS, Encoder, check_texts, load_encoder, pooled_blocks
 from tlhelpers.features import precompute
 from tlhelpers.freezing import freeze
 from tlhelpers.page import Edition
 from tlhelpers.prefix import split
 
-from .skeleton import SEEDS, Network, Study, application, best, draw, search, search_logistic, search_probes
+from . import skeleton
+from .skeleton import ENCODERS, SEEDS, Network, Study, application, best, draw, loaded
 
 __all__ = [
     "DOMAINS",
@@ -206,19 +207,8 @@ def _load(name: str, edition: str) -> Domain:
 # -- methods --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
-class Fitted:
-    """A way to read sentiment, learnt.
-
-    `predict` takes texts and gives int64 labels (n,). `validation` is the accuracy on the validation
-    sentences, `choice` what they chose. `cpu_seconds` are those of all cores, for learning and choosing;
-    encoding the sentences, once for all, is left out.
-    """
-
-    predict: Callable[[Sequence[str]], Labels]
-    validation: float
-    choice: str
-    cpu_seconds: float
+class Fitted(skeleton.Fitted):
+    """A way to read sentiment, learned: `predict` takes texts and gives int64 labels (n,)."""
 
     def accuracy(self, reviews: Reviews) -> float:
         """Share of the labels found."""
@@ -241,7 +231,7 @@ def fit(
     x, held = features(few.texts), features(validation.texts)
     began = time.process_time()
     if method == "fine-tuned":
-        encoder = _ENCODERS[edition.name]
+        encoder = ENCODERS[edition.name]
         predict, score, choice = _fine_tuned(encoder, x, few.labels, held, validation.labels, seed)
     else:
         predict, score, choice = _searched(method, x, few.labels, held, validation.labels)
@@ -249,7 +239,6 @@ def fit(
     return Fitted(lambda texts: predict(features(texts)), score, choice, seconds)
 
 
-_ENCODERS = {"full": MINILM, "pocket": "tiny"}
 Features = dict[str, Array]
 Learnt = tuple[Callable[[Features], Labels], float, str]
 """What predicts from features; its accuracy on validation; what that chose."""
@@ -257,7 +246,7 @@ Learnt = tuple[Callable[[Features], Labels], float, str]
 
 def _features(method: str, edition: Edition, texts: Sequence[str]) -> Features:
     """What a method reads in texts, by name; of the encoder's blocks, the last one first, it chooses one."""
-    encoder = _ENCODERS[edition.name]
+    encoder = ENCODERS[edition.name]
     if method == "frozen":
         states = _states(encoder, texts)
         return {f"block {block + 1}": states[:, block] for block in reversed(range(states.shape[1]))}
@@ -272,16 +261,16 @@ def _searched(method: str, x: Features, labels: Labels, held: Features, held_lab
     """Try each setting with each kind of features, the strongest penalty first."""
     parts = x, labels, held, held_labels
     if method == "frozen":
-        found, choice = search_probes(PENALTIES, *parts)
+        found, choice = skeleton.search_probes(PENALTIES, *parts)
     elif method == "word vectors":
-        found, choice = search_logistic(INVERSE_PENALTIES, *parts, steps=1_000, scaled=True)
+        found, choice = skeleton.search_logistic(INVERSE_PENALTIES, *parts, steps=1_000, scaled=True)
     else:
         count, logistic = TfidfVectorizer(sublinear_tf=True), LogisticRegression(max_iter=1_000)
         grid = [
             {"tfidfvectorizer__ngram_range": [(1, most)], "logisticregression__C": INVERSE_PENALTIES}
             for most in (1, 2)
         ]
-        found = search(lambda _: make_pipeline(count, logistic), lambda _: grid, *parts)
+        found = skeleton.search(lambda _: make_pipeline(count, logistic), lambda _: grid, *parts)
         words = {1: "words", 2: "words and pairs"}[found.settings["tfidfvectorizer__ngram_range"][1]]
         choice = f"{words}, C {found.settings['logisticregression__C']:g}"
     return lambda features: found.classifier.predict(features[found.features]), found.score, choice
@@ -300,12 +289,9 @@ def _remembered(
     return np.stack([_known[encoder, kind, text] for text in texts])
 
 
-_loaded = functools.cache(load_encoder)
-
-
 def _states(encoder: str, texts: Sequence[str]) -> npt.NDArray[np.float32]:
     """(n, blocks, width): the mean over the tokens after each block."""
-    return _remembered(encoder, "states", texts, lambda new: pooled_blocks(_loaded(encoder), new))
+    return _remembered(encoder, "states", texts, lambda new: pooled_blocks(loaded(encoder), new))
 
 
 @functools.cache
@@ -395,7 +381,7 @@ def encode_domain(data: Domain, *, edition: Edition | None = None) -> npt.NDArra
 
     Gives (n, blocks, width): train first, then validation, then test.
     """
-    return _states(_ENCODERS[(edition or page.current()).name], data.texts)
+    return _states(ENCODERS[(edition or page.current()).name], data.texts)
 
 
 # -- the measured tables --------------------------------------------------------------------------
@@ -409,12 +395,7 @@ def measure(
     data = load(domain, edition=edition)
     _features(method, edition, data.texts)  # at once, in one order: the same for all labels and seeds
     found = fit(method, draw(data.train, labels, seed=seed), data.validation, seed=seed, edition=edition)
-    return {
-        "value": found.accuracy(data.test),
-        "validation": found.validation,
-        "choice": found.choice,
-        "cpu_seconds": found.cpu_seconds,
-    }
+    return found.row(found.accuracy(data.test))
 
 
 STUDY = application(

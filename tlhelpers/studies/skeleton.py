@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import keras
 import numpy as np
@@ -25,6 +25,7 @@ from sklearn.preprocessing import StandardScaler
 
 from tlhelpers import cache, datasets, page
 from tlhelpers._graph import walk
+from tlhelpers.encoders import MINILM, load_encoder
 from tlhelpers.evaluation import probe
 from tlhelpers.page.editions import Edition
 from tlhelpers.prefix import split
@@ -76,28 +77,37 @@ def application(
     sizes: Sequence[int],
     metric: str,
     measure: Callable[..., dict[str, Any]],
-    examples: Callable[[Edition], int],
+    examples: Callable[[Edition], int] | None = None,
     where: str = "seed >= 0",
+    table: str = "applications",
+    left_out: Callable[[str, int], bool] = lambda method, labels: False,
 ) -> Study:
-    """A domain's part of the table "applications", in the full edition alone: the pocket one lacks the data.
+    """A domain's rows of a table, in the full edition alone: the pocket one lacks the data.
 
-    `measure(method, labels, seed=, edition=)` gives the row from ``value`` on, `examples(edition)` what that
-    is a share of.
+    `measure(method, labels, seed=, edition=)` gives a row from ``value`` on; if the row has a ``rate``, it
+    takes that, too, when the row is measured again. `examples(edition)` is what the value is a share of,
+    `left_out(method, labels)` says which rows are too dear.
     """
+
+    def grid(edition: Edition) -> Iterable[tuple[Any, ...]]:
+        every = itertools.product([domain] * (edition.name == "full"), methods, sizes, SEEDS)
+        return (row for row in every if not left_out(row[1], row[2]))
 
     def row(edition: Edition, domain: str, method: str, labels: int, seed: int) -> dict[str, Any]:
         return {"metric": metric, **measure(method, labels, seed=seed, edition=edition)}
 
+    def again(edition: Edition, row: "pd.Series[Any]") -> tuple[float, int | None]:
+        how = {"rate": float(row.rate)} if hasattr(row, "rate") else {}
+        found = measure(row.method, int(row.labels), seed=int(row.seed), edition=edition, **how)
+        return float(found["value"]), examples and examples(edition)
+
     row.__module__ = measure.__module__  # whose code chooses the row that is measured again
     return Study(
-        table="applications",
+        table=table,
         keys=("domain", "method", "labels", "seed"),
-        grid=lambda edition: itertools.product([domain] * (edition.name == "full"), methods, sizes, SEEDS),
+        grid=grid,
         row=row,
-        again=lambda edition, row: (
-            float(measure(row.method, int(row.labels), seed=int(row.seed), edition=edition)["value"]),
-            examples(edition),
-        ),
+        again=again,
         like=("method", "labels"),
         value="value",
         where=f"domain == {domain!r} and {where}",
@@ -169,14 +179,19 @@ def check_one(study: Study, *, edition: Edition | None = None, which: int | None
 # -- few examples ---------------------------------------------------------------------------------
 
 
-class _Labelled(Protocol):
-    @property
-    def labels(self) -> npt.NDArray[np.int64]: ...
+class _Some(Protocol):
+    def __len__(self) -> int: ...
 
     def take(self, rows: Array) -> Self:
         """Those at the given positions."""
 
 
+class _Labelled(_Some, Protocol):
+    @property
+    def labels(self) -> npt.NDArray[np.int64]: ...
+
+
+Own = TypeVar("Own", bound=_Some)
 Examples = TypeVar("Examples", bound=_Labelled)
 
 
@@ -209,6 +224,21 @@ def in_proportion(labels: npt.ArrayLike, number: int, *, seed: int) -> npt.NDArr
     if missing := set(labels.tolist()) - set(labels[drawn].tolist()):
         raise ValueError(f"number: expected enough for every class, got {number}: none of {sorted(missing)}.")
     return np.asarray(drawn)
+
+
+@dataclass(frozen=True)
+class Parts(Generic[Own]):
+    """The parts of a study's own data, and what a reader should know of them, as Markdown."""
+
+    card: str
+    train: Own
+    validation: Own
+    test: Own
+
+
+def draw_any(examples: Own, number: int, *, seed: int) -> Own:
+    """So many labelled examples; fewer are a part of more with the same seed."""
+    return examples.take(np.random.default_rng(seed).permutation(len(examples))[:number])
 
 
 def draw(
@@ -336,6 +366,26 @@ def search_logistic(
     return found, f"C {found.settings[name]:g}"
 
 
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A classifier, learned, and how it was chosen.
+
+    `predict` takes texts or a table and gives labels or probabilities, (n,). `validation` is the score on
+    validation, `choice` what that chose. `cpu_seconds` are those of all cores, for learning and choosing,
+    without what is paid once: encoding, pre-training, building Keras' graph.
+    """
+
+    predict: Callable[[Any], Array]
+    validation: float
+    choice: str
+    cpu_seconds: float
+
+    def row(self, value: float) -> dict[str, Any]:
+        """A row's columns, from ``value`` on, what it is worth on test."""
+        about = {"validation": self.validation, "choice": self.choice, "cpu_seconds": self.cpu_seconds}
+        return {"value": value, **about}
+
+
 def pixels(images: Array) -> dict[str, Array]:
     """Raw images as features for `search_logistic`."""
     return {"pixels": images.reshape(len(images), -1) / np.float32(255)}
@@ -353,6 +403,11 @@ def forget(model: keras.Model, weights: list[Array], *, rate: float, seed: int) 
     for variable in model.optimizer.variables:
         variable.assign(np.zeros(variable.shape))
     model.optimizer.learning_rate = rate
+
+
+ENCODERS = {"full": MINILM, "pocket": "tiny"}
+loaded = functools.cache(load_encoder)
+"""For what is frozen: networks that are tuned are loaded anew."""
 
 
 @dataclass(frozen=True, eq=False)

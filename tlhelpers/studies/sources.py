@@ -39,8 +39,7 @@ TARGETS = {"digits": "mnist", "X-rays": "pneumonia", "flowers": "flowers"}
 EACH, DRAWS = 10, range(10)
 """Labels a class, and draws of them. Random weights are drawn anew with each."""
 
-_BLOCKS = ("block_2_add", "block_5_add", "block_6_expand_relu", "block_9_add", "block_12_add")
-CUTS = ("Conv1_relu", *_BLOCKS, "out_relu")
+CUTS = ("Conv1_relu", *recipes.BLOCKS, "out_relu")
 READOUTS = (*(f"{cut}, pooled" for cut in CUTS), *CUTS)
 PENALTIES = (100.0, 10.0, 1.0, 0.1, 0.01, 0.001, 1e-4)
 """What validation chooses from: where to read out, pooled or at all places, and the probe's penalty."""

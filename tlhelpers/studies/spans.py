@@ -24,7 +24,7 @@ from tlhelpers.page.editions import Edition
 from tlhelpers.prefix import split
 
 from . import answers
-from .skeleton import SEEDS, Network, Study, best, fit_with_cosine, in_words
+from .skeleton import ENCODERS, SEEDS, Network, Study, best, climb, fit_with_cosine, in_words
 
 __all__ = [
     "FEW",
@@ -171,7 +171,7 @@ def _labelled(edition: Edition) -> tuple[Array, Array]:
 
 @functools.lru_cache(maxsize=1)
 def _network(way: str, edition: Edition, seed: int) -> Network:
-    own = load_encoder(answers.ENCODERS[edition.name])  # what another way trained is no start for this one
+    own = load_encoder(ENCODERS[edition.name])  # what another way trained is no start for this one
     prefix, suffix = with_span_head(own, way, seed=seed)
     return Network(prefix, suffix, suffix.get_weights())
 
@@ -219,16 +219,14 @@ def _kept_rate(way: str, edition: Edition) -> float:
 
     A way that is measured with the fewer labels, too, chooses with these.
     """
-    labels, place = FEW if way in WAYS[1:3] else MANY, RATES.index(START[way])
-    tried: dict[float, float] = {}
-    while True:
-        for rate in RATES[place - 1 : place + 2]:
-            if rate not in tried:
-                tried[rate] = float(_tested(_fit(way, edition, labels, 0, rate), edition, 1)[:, 1].mean())
-        if best(tried) == RATES[place]:
-            print(f"  {way}: {in_words(tried)}", flush=True)
-            return RATES[place]
-        place = RATES.index(best(tried))
+    labels = FEW if way in WAYS[1:3] else MANY
+
+    def score(rate: float) -> float:
+        return float(_tested(_fit(way, edition, labels, 0, rate), edition, 1)[:, 1].mean())
+
+    rate, tried = climb(RATES, START[way], score)
+    print(f"  {way}: {in_words(tried)}", flush=True)
+    return rate
 
 
 def _overlapped(edition: Edition, part: int, most: int) -> Array:

@@ -16,26 +16,15 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.model_selection import train_test_split
 
-from tlhelpers.encoders import MINILM, Encoder, load_encoder, pooled_blocks
+from tlhelpers.encoders import Encoder, load_encoder, pooled_blocks
 from tlhelpers.features import precompute
 from tlhelpers.freezing import freeze
 from tlhelpers.page.editions import Edition
 from tlhelpers.prefix import split
 
-from . import intervals
+from . import intervals, skeleton
 from .sentiment import Reviews, load
-from .skeleton import (
-    Study,
-    add_adapters,
-    add_low_rank,
-    balanced,
-    climb,
-    draw,
-    draw_added,
-    fit_with_cosine,
-    forget,
-    search_probes,
-)
+from .skeleton import ENCODERS, Study, balanced, climb, draw, draw_added, fit_with_cosine, loaded
 
 __all__ = [
     "ENCODERS",
@@ -55,7 +44,6 @@ __all__ = [
 
 Array = npt.NDArray[Any]
 
-ENCODERS = {"full": MINILM, "pocket": "tiny"}
 LORA = {f"LoRA, rank {rank}": rank for rank in (1, 4, 16)}
 WAYS = ("probe", "head", "bias terms", *LORA, "adapters", "last two blocks", "all weights")
 """What trains. A probe is linear, on the block that validation chooses; no network is trained for it. All
@@ -82,14 +70,10 @@ START = dict.fromkeys(LORA, 0.01) | {
 }
 
 
-_loaded = functools.cache(load_encoder)
-"""For words and for the probe: networks that are tuned are loaded anew."""
-
-
 @functools.cache
 def sentences(domain: str, edition: Edition) -> tuple[Reviews, Reviews, Reviews]:
     """Train, validation and test: the short ones among a domain's sentences, split anew."""
-    data, words = load(domain, edition=edition), _loaded(ENCODERS[edition.name]).words
+    data, words = load(domain, edition=edition), loaded(ENCODERS[edition.name]).words
     labels = np.concatenate([part.labels for part in (data.train, data.validation, data.test)])
     every = Reviews(data.texts, labels)
     short = [len(each.ids) <= LENGTH for each in words.encode_batch(list(every.texts))]
@@ -103,13 +87,13 @@ def prepare(encoder: Encoder, way: str) -> keras.Model:
     """Give an encoder a head, and let train what one of `WAYS` trains, and nothing else."""
     model, blocks = encoder.model, encoder.blocks
     if way == "adapters":
-        model = add_adapters(model, blocks, BOTTLENECK)
+        model = skeleton.add_adapters(model, blocks, BOTTLENECK)
     head = keras.layers.Dense(1, activation="sigmoid", name="head")
     model = keras.Model(model.input, head(model.output))
     first = {"bias terms": blocks[0], "last two blocks": blocks[-2], "all weights": model.layers[0].name}
     freeze(model, train_from=first.get(way, "head"))
     if way in LORA:
-        add_low_rank(model, LORA[way])
+        skeleton.add_low_rank(model, LORA[way])
     for layer in model.layers:
         if "adapter" in layer.name:
             layer.trainable = True
@@ -119,14 +103,11 @@ def prepare(encoder: Encoder, way: str) -> keras.Model:
 
 
 @dataclass(frozen=True, eq=False)
-class Network:
-    """An encoder with a head for one way to tune: cut where it is frozen, compiled once, and trained anew."""
+class Network(skeleton.Network):
+    """An encoder with a head for one way to tune; its prefix is None where all of it trains."""
 
     encoder: Encoder
     model: keras.Model
-    prefix: keras.Model | None
-    suffix: keras.Model
-    weights: list[Array]
     known: dict[str, Array] = field(default_factory=dict)
 
     def read(self, reviews: Reviews) -> Array:
@@ -142,10 +123,8 @@ class Network:
 
     def fit(self, few: Reviews, rate: float, *, seed: int) -> None:
         """Train from the start. The seed draws head, LoRA, adapters and the order."""
-        forget(self.suffix, self.weights, rate=rate, seed=seed)
+        self.reset(rate, seed)
         draw_added(self.model, seed)
-        kernel = self.model.get_layer("head").kernel
-        kernel.assign(keras.initializers.GlorotUniform(seed=seed)(kernel.shape))
         how: dict[str, Any] = {"rate": rate, "seed": seed, "epochs": EPOCHS, "batch_size": BATCH_SIZE}
         fit_with_cosine(self.suffix, self.read(few), few.labels, **how)
 
@@ -165,7 +144,7 @@ def network(way: str, edition: Edition) -> Network:
     prefix, suffix = split(model, at=at) if at else (None, model)
     suffix.compile(keras.optimizers.Adam(), "binary_crossentropy")
     suffix.optimizer.build(suffix.trainable_variables)
-    return Network(encoder, model, prefix, suffix, suffix.get_weights())
+    return Network(prefix, suffix, suffix.get_weights(), encoder, model)
 
 
 # -- the measured table ---------------------------------------------------------------------------
@@ -183,7 +162,7 @@ def _validation(way: str, edition: Edition, rate: float) -> float:
 
 
 def _probe(edition: Edition, seed: int) -> dict[str, Any]:
-    parts, encoder = sentences("amazon", edition), _loaded(ENCODERS[edition.name])
+    parts, encoder = sentences("amazon", edition), loaded(ENCODERS[edition.name])
     states = [pooled_blocks(encoder, part.texts) for part in parts]
     began = time.process_time()
     rows = balanced(parts[0].labels, LABELS[edition.name], seed=seed)
@@ -191,7 +170,7 @@ def _probe(edition: Edition, seed: int) -> dict[str, Any]:
         {f"block {place + 1}": part[:, place] for place in reversed(range(part.shape[1]))}
         for part in (states[0][rows], *states[1:])
     )
-    found, choice = search_probes(PENALTIES, x, parts[0].labels[rows], held, parts[1].labels)
+    found, choice = skeleton.search_probes(PENALTIES, x, parts[0].labels[rows], held, parts[1].labels)
     right = found.classifier.predict(test[found.features]) == parts[2].labels
     return _found(right, found.score, choice, states[0].shape[-1] + 1, time.process_time() - began)
 

@@ -18,17 +18,9 @@ from tlhelpers import datasets, page, recommend_strategy
 from tlhelpers.backbones import small_convnet
 from tlhelpers.page.editions import Edition
 
+from . import skeleton
 from .recipes import classic_network, reader, train_classic
-from .skeleton import (
-    application,
-    best,
-    draw,
-    fit_with_cosine,
-    in_proportion,
-    pixels,
-    search_logistic,
-    search_probes,
-)
+from .skeleton import application, best, draw, fit_with_cosine, in_proportion
 
 __all__ = [
     "IMAGE_SIZE",
@@ -168,12 +160,12 @@ def measure(method: str, labels: int, *, seed: int, edition: Edition | None = No
     few = draw(data.train, labels, seed=seed, rule=in_proportion)
     began = time.process_time()
     if method == "raw pixels":
-        choose = functools.partial(search_logistic, INVERSE_PENALTIES, steps=500)
-        found = _searched(data, few, pixels, choose)
+        choose = functools.partial(skeleton.search_logistic, INVERSE_PENALTIES, steps=500)
+        found = _searched(data, few, skeleton.pixels, choose)
     elif method == "frozen":
         shape, size = few.images.shape[1:], IMAGE_SIZE[edition.name]
         read = reader(edition.backbone, shape, CUTS, batch_size=100, image_size=size)
-        found = _searched(data, few, read, functools.partial(search_probes, PENALTIES))
+        found = _searched(data, few, read, functools.partial(skeleton.search_probes, PENALTIES))
     elif method == "fine-tuned":
         found = _fine_tuned(edition, data, few, seed)
     else:
