@@ -44,7 +44,7 @@ __all__ = [
 
 Array = npt.NDArray[Any]
 
-LORA = {f"LoRA, rank {rank}": rank for rank in (1, 4, 16)}
+LORA = {f"LoRA, rank {rank}": rank for rank in (1, 2, 4, 8, 16)}
 WAYS = ("probe", "head", "bias terms", *LORA, "adapters", "last two blocks", "all weights")
 """What trains. A probe is linear, on the block that validation chooses; no network is trained for it. All
 others train a head on the last block, and besides it what they are called. LoRA is added to queries and
