@@ -1,0 +1,219 @@
+"""Spread a frozen pass: what the caller itself needs for a part, and from where on more workers don't help.
+
+The caller is the real `precompute`. The workers are simulated: each sleeps for as long as one core of this
+machine takes for a part, and gives what was computed before. So the caller is measured, and assumed is that
+every worker is as quick as this core, and that the caller's own network is as quick as `LINK`.
+"""
+
+import functools
+import heapq
+import itertools
+import math
+import os
+import pickle
+import queue
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future
+from typing import Any, NamedTuple
+from unittest import mock
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from tlhelpers import _backend, _workers, features
+from tlhelpers.backbones import feature_extractor
+from tlhelpers.page.editions import Edition
+
+from .skeleton import Study
+
+__all__ = ["CALLER", "LINK", "STORAGE", "THOUSAND", "Simulated", "seconds_a_part"]
+
+Array = npt.NDArray[Any]
+
+NETWORKS: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
+    "photos, 96 px": ((96, 96, 3), {"cuts": ["out_relu"], "pool": True, "image_size": 96}),
+    "digits, 32 px": ((28, 28), {"cuts": ["block_2_add"], "image_size": 32}),
+}
+"""What an example is, and where MobileNetV2 is read. Its weights are random: they change no second."""
+STORAGE = {"in memory": math.inf, "100 MB a second": 1e8}
+"""Where the examples come from: bytes a second."""
+LINK = 1.25e9
+"""Bytes a second that are assumed between the caller and all its workers together: 10 Gbit/s."""
+WORKERS = tuple(2**power for power in range(11))
+BATCH, TURNS = 64, 3
+PARTS = 12
+"""Parts in a pass that has the caller alone measured."""
+
+
+class Task(NamedTuple):
+    """A frozen network, one part's examples, what it gives for them, and the seconds of one core."""
+
+    prefix: keras.Model
+    examples: Array
+    rows: Array
+    run: _workers.Run
+    part_s: float
+    begin_s: float = 0.0
+    """Seconds before a first call of `precompute` sends anything: it converts and tries the network."""
+
+
+@functools.cache
+def task(name: str, images: int = features.PART_IMAGES) -> Task:
+    """The network and one part of random images, computed on one core; the quickest of `TURNS`."""
+    shape, how = NETWORKS[name]
+    prefix = feature_extractor("mobilenet_v2_imagenet", shape, weights="random", **how)
+    examples = np.random.default_rng(0).integers(0, 256, (images, *shape), dtype=np.uint8)
+    run = _workers.interpreter(_backend.litert(prefix, shape), threads=1)
+    run(examples[:BATCH])
+    seconds = []
+    for _ in range(TURNS):
+        began = time.perf_counter()
+        (rows,) = _workers.joined(run(examples[at : at + BATCH]) for at in range(0, images, BATCH))
+        seconds.append(time.perf_counter() - began)
+    made = Task(prefix, examples, rows, run, min(seconds))
+    began = time.perf_counter()
+    done = run_pass(made, 1, 1)
+    return made._replace(begin_s=done.sent[0] - began)
+
+
+class _Taken(Future[Any]):
+    """Notes when the caller takes its result."""
+
+    at: float
+
+    def result(self, timeout: float | None = None) -> Any:
+        self.at = time.perf_counter()
+        return super().result(timeout)
+
+
+class Simulated(Executor):
+    """Workers that sleep. What is sent and given back is pickled, as for another process or machine."""
+
+    def __init__(self, workers: int, part_s: float, rows: Array, first: dict[bytes, Array]):
+        self._free, self._part_s, self._busy_until = [0.0] * workers, part_s, 0.0
+        self._answer, self._first = pickle.dumps([rows], -1), first
+        self._due: queue.SimpleQueue[tuple[float, _Taken, bytes] | None] = queue.SimpleQueue()
+        self.futures: list[_Taken] = []
+        self.sent: list[float] = []
+        self.sent_bytes, self.send_s, self.receive_s, self.read_s, self.end = 0, 0.0, 0.0, 0.0, 0.0
+        threading.Thread(target=self._give, daemon=True).start()
+
+    def submit(self, function: Any, /, *given: Any, **options: Any) -> Future[Any]:
+        """Send a task over the link to the worker that is free first."""
+        began = time.perf_counter()
+        self.sent_bytes = len(pickle.dumps((function, given, options), -1))
+        now = time.perf_counter()
+        self.sent.append(now)
+        self.send_s += now - began
+        self._busy_until = max(now, self._busy_until) + self.sent_bytes / LINK
+        end = max(self._busy_until, heapq.heappop(self._free)) + self._part_s
+        heapq.heappush(self._free, end)
+        self.futures.append(_Taken())
+        self._due.put((end + len(self._answer) / LINK, self.futures[-1], given[2][0].tobytes()))
+        return self.futures[-1]
+
+    def _give(self) -> None:
+        while (due := self._due.get()) is not None:
+            end, future, example = due
+            time.sleep(max(0.0, end - time.perf_counter()))
+            began = time.perf_counter()
+            rows = pickle.loads(self._answer)
+            self.receive_s += time.perf_counter() - began
+            rows[0][0] = self._first[example]
+            future.set_result(rows)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the thread that wakes up when a worker is done."""
+        self._due.put(None)
+
+
+def _numbered(examples: Array, part: int) -> Array:
+    """The same examples with two pixels changed: no part's examples are like another's."""
+    changed = examples.copy()
+    changed.reshape(len(changed), -1)[:, :2] = divmod(part, 256)
+    return changed
+
+
+def run_pass(of: Task, workers: int, parts: int, part_s: float = 0.0, storage: float = math.inf) -> Simulated:
+    """Let `precompute` have so many parts computed, into a folder that is removed. Gives who did it."""
+    few = [_numbered(of.examples[:1], part) for part in range(parts)]
+    first = {each.tobytes(): of.run(each)[0][0] for each in few}
+    executor = Simulated(workers, part_s, of.rows, first)
+
+    def source() -> Iterator[Array]:
+        for part in range(parts):
+            began = time.perf_counter()
+            examples = _numbered(of.examples, part)
+            time.sleep(examples.nbytes / storage)
+            executor.read_s += time.perf_counter() - began
+            for at in range(0, len(examples), BATCH):
+                yield examples[at : at + BATCH]
+
+    with executor, tempfile.TemporaryDirectory() as cache, mock.patch.dict(os.environ, TLHELPERS_CACHE=cache):
+        features.precompute(of.prefix, source(), batch_size=BATCH, executor=executor)
+        executor.end = time.perf_counter()
+    return executor
+
+
+def under_way(part_bytes: int) -> int:
+    """Parts that a caller has under way at most: more workers than that have nothing to do."""
+    return max(_workers.AHEAD_BYTES // part_bytes + 1, 2 * (os.cpu_count() or 1) + 1)
+
+
+def seconds_a_part(workers: int, *, part_s: float, caller_s: float, under_way: int) -> float:
+    """The model: the workers wait for the caller or it for them, whichever is slower."""
+    return max(part_s / min(workers, under_way), caller_s)
+
+
+def _caller(edition: Edition, network: str, storage: str) -> dict[str, Any]:
+    """What the caller needs for a part if every worker is done at once: milliseconds, the quickest pass."""
+    chosen = task(network)
+    passes = [run_pass(chosen, 1, PARTS, storage=STORAGE[storage]) for _ in range(TURNS)]
+    quickest = min(passes, key=lambda each: each.end - each.sent[0])
+    began = time.perf_counter()
+    for part in range(PARTS):
+        chosen.run(_numbered(chosen.examples[:1], part))
+    seconds = {"check": time.perf_counter() - began, "read": quickest.read_s, "send": quickest.send_s}
+    # The clock runs from when the first part was read and sent.
+    rest = quickest.end - quickest.sent[0] - seconds["check"]
+    seconds["keep"] = rest - (seconds["read"] + seconds["send"]) * (PARTS - 1) / PARTS
+    return {
+        "part_images": len(chosen.examples),
+        **{"sent_bytes": quickest.sent_bytes, "returned_bytes": chosen.rows.nbytes},
+        "under_way": under_way(chosen.examples.nbytes),
+        **{"begin_s": chosen.begin_s, "part_s": chosen.part_s, "caller_s": sum(seconds.values()) / PARTS},
+        **{f"{name}_ms": 1000 * each / PARTS for name, each in seconds.items()},
+        "receive_ms": 1000 * quickest.receive_s / PARTS,
+    }
+
+
+def _thousand(edition: Edition, network: str, storage: str, workers: int) -> dict[str, Any]:
+    """Seconds between two parts, once every worker is busy."""
+    chosen = task(network)
+    busy = min(workers, under_way(chosen.examples.nbytes))
+    parts = max(4, 3 * busy)
+    done = run_pass(chosen, workers, parts, chosen.part_s, STORAGE[storage])
+    taken = sorted(each.at for each in done.futures)
+    seconds = (taken[-1] - taken[busy - 1]) / (parts - busy)
+    rate = len(chosen.examples) / seconds
+    return {"parts": parts, "part_s": chosen.part_s, "seconds_a_part": seconds, "images_per_s": rate}
+
+
+CALLER = Study(
+    table="caller",
+    keys=("network", "storage"),
+    grid=lambda edition: itertools.product(NETWORKS, STORAGE) if edition.name == "full" else (),
+    row=_caller,
+)
+THOUSAND = Study(
+    table="thousand",
+    keys=("network", "storage", "workers"),
+    grid=lambda edition: (
+        itertools.product([*NETWORKS][:1], STORAGE, WORKERS) if edition.name == "full" else ()
+    ),
+    row=_thousand,
+)
