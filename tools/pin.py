@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAD = """\
-# The whole build, pinned by hash: Python 3.11 to 3.13, Linux and macOS, all extras but dask, the back end, pip.
+# The whole build, pinned by hash: Python 3.11 to 3.13, Linux and macOS, all extras but dask, build, pip.
 # 'make pin' adds what pyproject.toml asks for anew; 'make pin UPGRADE=1' takes the newest versions of all.
 """
 NOT_BUILT = ("dask",)  # of the extras: only a nightly check takes it
