@@ -50,7 +50,7 @@ PARTS = 12
 
 
 class Task(NamedTuple):
-    """A frozen network, one part's examples, what it gives for them, and the seconds of one core."""
+    """A frozen network, one part's examples, what it gives for them, and processor seconds."""
 
     prefix: keras.Model
     examples: Array
@@ -58,7 +58,7 @@ class Task(NamedTuple):
     run: _workers.Run
     part_s: float
     begin_s: float = 0.0
-    """Seconds before a first call of `precompute` sends anything: it converts and tries the network."""
+    """Before a first call of `precompute` sends anything, it converts and tries the network."""
 
 
 @functools.cache
@@ -71,13 +71,12 @@ def task(name: str, images: int = features.PART_IMAGES) -> Task:
     run(examples[:BATCH])
     seconds = []
     for _ in range(TURNS):
-        began = time.perf_counter()
+        began = time.process_time()
         (rows,) = _workers.joined(run(examples[at : at + BATCH]) for at in range(0, images, BATCH))
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.process_time() - began)
     made = Task(prefix, examples, rows, run, min(seconds))
-    began = time.perf_counter()
-    done = run_pass(made, 1, 1)
-    return made._replace(begin_s=done.sent[0] - began)
+    began = time.process_time()
+    return made._replace(begin_s=run_pass(made, 1, 1).began - began)
 
 
 class Simulated(Executor):
@@ -89,16 +88,17 @@ class Simulated(Executor):
         self._due: queue.SimpleQueue[tuple[float, Future[Any], bytes] | None] = queue.SimpleQueue()
         self.sent: list[float] = []  # when each part was, and when its rows were given back
         self.given: list[float] = []
-        self.sent_bytes, self.send_s, self.receive_s, self.read_s, self.end = 0, 0.0, 0.0, 0.0, 0.0
+        self.sent_bytes, self.read_s, self.send_s, self.receive_s, self.began, self.end = 0, *[0.0] * 5
         threading.Thread(target=self._give, daemon=True).start()
 
     def submit(self, function: Any, /, *given: Any, **options: Any) -> Future[Any]:
         """Send a task over the link to the worker that is free first."""
-        began = time.perf_counter()
+        began = time.thread_time()
         self.sent_bytes = len(pickle.dumps((function, given, options), -1))
+        self.send_s += time.thread_time() - began
+        self.began = self.began or time.process_time()
         now = time.perf_counter()
         self.sent.append(now)
-        self.send_s += now - began
         self._busy_until = max(now, self._busy_until) + self.sent_bytes / LINK
         end = max(self._busy_until, heapq.heappop(self._free)) + self._part_s
         heapq.heappush(self._free, end)
@@ -110,9 +110,9 @@ class Simulated(Executor):
         while (due := self._due.get()) is not None:
             end, future, example = due
             time.sleep(max(0.0, end - time.perf_counter()))
-            began = time.perf_counter()
+            began = time.thread_time()
             rows = pickle.loads(self._answer)
-            self.receive_s += time.perf_counter() - began
+            self.receive_s += time.thread_time() - began
             rows[0][0] = self._first[example]
             self.given.append(time.perf_counter())
             future.set_result(rows)
@@ -137,16 +137,16 @@ def run_pass(of: Task, workers: int, parts: int, part_s: float = 0.0, storage: f
 
     def source() -> Iterator[Array]:
         for part in range(parts):
-            began = time.perf_counter()
+            began = time.thread_time()
             examples = _numbered(of.examples, part)
+            executor.read_s += time.thread_time() - began
             time.sleep(examples.nbytes / storage)
-            executor.read_s += time.perf_counter() - began
             for at in range(0, len(examples), BATCH):
                 yield examples[at : at + BATCH]
 
     with executor, tempfile.TemporaryDirectory() as cache, mock.patch.dict(os.environ, TLHELPERS_CACHE=cache):
         features.precompute(of.prefix, source(), batch_size=BATCH, executor=executor)
-        executor.end = time.perf_counter()
+        executor.end = time.process_time()
     return executor
 
 
@@ -160,25 +160,25 @@ def seconds_a_part(workers: int, *, part_s: float, caller_s: float, under_way: i
     return max(part_s / min(workers, under_way), caller_s)
 
 
-def _caller(edition: Edition, network: str, storage: str) -> dict[str, Any]:
-    """What the caller needs for a part if every worker is done at once: milliseconds, the quickest pass."""
+def _caller(edition: Edition, network: str) -> dict[str, Any]:
+    """What the caller needs for a part of examples in memory, in processor time; the least of `TURNS`."""
     chosen = task(network)
-    passes = [run_pass(chosen, 1, PARTS, storage=STORAGE[storage]) for _ in range(TURNS)]
-    quickest = min(passes, key=lambda each: each.end - each.sent[0])
-    began = time.perf_counter()
+    # The clock runs from when the first part was read and sent.
+    passes = [run_pass(chosen, 1, PARTS + 1) for _ in range(TURNS)]
+    least = min(passes, key=lambda each: each.end - each.began)
+    began = time.process_time()
     for part in range(PARTS):
         chosen.run(_numbered(chosen.examples[:1], part))
-    seconds = {"check": time.perf_counter() - began, "read": quickest.read_s, "send": quickest.send_s}
-    # The clock runs from when the first part was read and sent.
-    rest = quickest.end - quickest.sent[0] - seconds["check"]
-    seconds["keep"] = rest - (seconds["read"] + seconds["send"]) * (PARTS - 1) / PARTS
+    each_s = {"check": (time.process_time() - began) / PARTS}
+    each_s |= {name: getattr(least, f"{name}_s") / (PARTS + 1) for name in ("read", "send", "receive")}
+    caller_s = (least.end - least.began) / PARTS
+    each_s["keep"] = caller_s - sum(each_s.values())
     return {
-        "part_images": len(chosen.examples),
-        **{"sent_bytes": quickest.sent_bytes, "returned_bytes": chosen.rows.nbytes},
+        **{"part_images": len(chosen.examples), "part_bytes": chosen.examples.nbytes},
+        **{"sent_bytes": least.sent_bytes, "returned_bytes": chosen.rows.nbytes},
         "under_way": under_way(chosen.examples.nbytes),
-        **{"begin_s": chosen.begin_s, "part_s": chosen.part_s, "caller_s": sum(seconds.values()) / PARTS},
-        **{f"{name}_ms": 1000 * each / PARTS for name, each in seconds.items()},
-        "receive_ms": 1000 * quickest.receive_s / PARTS,
+        **{"begin_s": chosen.begin_s, "part_s": chosen.part_s, "caller_s": caller_s},
+        **{f"{name}_ms": 1000 * seconds for name, seconds in each_s.items()},
     }
 
 
@@ -196,8 +196,8 @@ def _thousand(edition: Edition, network: str, storage: str, workers: int) -> dic
 
 CALLER = Study(
     table="caller",
-    keys=("network", "storage"),
-    grid=lambda edition: itertools.product(NETWORKS, STORAGE) if edition.name == "full" else (),
+    keys=("network",),
+    grid=lambda edition: [(name,) for name in NETWORKS if edition.name == "full"],
     row=_caller,
 )
 THOUSAND = Study(

@@ -18,10 +18,7 @@ from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
-import keras
 import numpy as np
-
-import tlhelpers as tl
 
 PART, PARTS, KILLS = 64, 12, 10
 NUMBERS = (1, 2, 3)
@@ -44,7 +41,11 @@ def dask(workers: int) -> Iterator[tuple[Executor, list[int]]]:
 
 def main() -> int:
     """Run every pass, and say whether all gave one digest."""
+    # Here: each worker of the standard pool imports what this module imports.
+    import keras
     import loky
+
+    import tlhelpers as tl
 
     tl.features.PART_IMAGES = PART
     see = tl.backbones.feature_extractor("mobilenet_v2_glyphs", (96, 96), cuts=["out_relu"], image_size=96)
