@@ -187,9 +187,9 @@ def _thousand(edition: Edition, network: str, storage: str, workers: int) -> dic
     chosen = task(network)
     ahead = under_way(chosen.examples.nbytes)
     rounds = 2 * min(workers, ahead)
-    # The first ones are sent at once; each later one when another was taken.
-    done = run_pass(chosen, workers, ahead + rounds + 1, chosen.part_s, STORAGE[storage])
-    seconds = (done.sent[-1] - done.sent[ahead]) / rounds
+    # The first ones are sent at once, then those in place of what was done meanwhile; the others in step.
+    done = run_pass(chosen, workers, 2 * ahead + rounds + 1, chosen.part_s, STORAGE[storage])
+    seconds = (done.sent[-1] - done.sent[2 * ahead]) / rounds
     rate = len(chosen.examples) / seconds
     return {"parts": len(done.sent), "part_s": chosen.part_s, "seconds_a_part": seconds, "images_per_s": rate}
 
