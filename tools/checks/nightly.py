@@ -79,7 +79,7 @@ def newest(_out: Path) -> bool:
 
 
 def backends(_out: Path) -> bool:
-    """The core's tests on PyTorch and, a few of them, on JAX; without TensorFlow."""
+    """The core's tests on PyTorch; a few on JAX, and training in two processes; without TensorFlow."""
     every = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests").glob("test_*.py"))
     core = [name for name in every if name not in NOT_CORE]
     few = [f"tests/test_{name}.py" for name in ON_JAX]
@@ -99,7 +99,7 @@ def engines(_out: Path) -> bool:
 
 
 NOT_CORE = [f"tests/test_{name}.py" for name in ("benchmarks", "pretraining", "project")]
-ON_JAX = ("explain", "freezing", "prefix")  # all of them take half an hour there
+ON_JAX = ("explain", "freezing", "hosts", "prefix")  # all of them take half an hour there
 
 
 def _on(backend: str, package: str, *tests: str) -> bool:
