@@ -84,3 +84,19 @@ def test_the_watch_looks_four_times_an_epoch_and_its_seconds_do_not_count(monkey
             clock[0] += 1
             watch.on_train_batch_end(batch)
     assert watch.points == [(2.0 * looks, 1.0) for looks in range(1, 9)]
+
+
+def test_threads_and_workers_are_measured_side_by_side(monkeypatch):
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("LiteRT is TensorFlow's")
+    from benchmarks import workers
+    from tlhelpers import _backend
+
+    monkeypatch.setattr(workers, "TURNS", 2)
+    monkeypatch.setattr(workers, "PART_BYTES", 64 * 3 * 4)
+    model = keras.Sequential([keras.Input((4,), dtype="uint8"), keras.layers.Dense(3)])
+    table = workers.in_turns(_backend.litert(model, (4,)), np.ones((150, 4), np.uint8), [2])
+    assert [(row["way"], row["number"]) for row in table] == [("threads", 1), ("threads", 2), ("workers", 2)]
+    assert all(row["least"] <= row["images_per_s"] <= row["most"] for row in table)
+    assert (table[2]["part_images"], table[2]["returned_bytes"]) == (64, 12)
+    assert table[2]["sent_bytes"] > 4

@@ -81,7 +81,8 @@ def precompute(
         ProcessPoolExecutor give ``mp_context=multiprocessing.get_context("spawn")``: a process that is forked
         from one that runs TensorFlow may hang. The bytes are the same for any number of workers whose
         processors are alike, and as without `executor` from 4,096 examples on; other processors may round
-        the last bits in another way.
+        the last bits in another way. At most 256 MB of examples are under way, in parts of up to 1,024: for
+        more workers than that feeds let several processes call, each with a `part`.
 
     Returns
     -------
@@ -112,7 +113,7 @@ def precompute(
 
     Notes
     -----
-    Explained in the chapter "Train the head".
+    Explained in the chapters "Train the head" and "Go beyond one machine".
 
     Examples
     --------

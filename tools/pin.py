@@ -11,13 +11,15 @@ import re
 import subprocess
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAD = """\
-# The whole build, pinned by hash: Python 3.11 to 3.13, Linux and macOS, every extra, the build back end, pip.
+# The whole build, pinned by hash: Python 3.11 to 3.13, Linux and macOS, all extras but dask, build, pip.
 # 'make pin' adds what pyproject.toml asks for anew; 'make pin UPGRADE=1' takes the newest versions of all.
 """
+NOT_BUILT = ("dask",)  # of the extras: only a nightly check takes it
 # Needed, but no dependency of the project.
 MORE = "hatchling\neditables\npip\n"
 
@@ -30,7 +32,10 @@ def main() -> None:
     path = ROOT / "constraints.txt"
     with tempfile.TemporaryDirectory(prefix="pin-") as scratch:
         subprocess.run([sys.executable, "-m", "pip", "install", "-qq", "--target", scratch, "uv"], check=True)
-        how = ["--universal", "--python-version", "3.11", "--all-extras", "--generate-hashes"]
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        extras = [name for name in project["optional-dependencies"] if name not in NOT_BUILT]
+        how = ["--universal", "--python-version", "3.11", "--generate-hashes"]
+        how += [f"--extra={name}" for name in extras]
         # Without a wheel for some system a package would be built there, by what nobody pinned.
         how += ["--only-binary", ":all:", "--no-annotate", "--no-header", "--quiet", f"--output-file={path}"]
         how += ["--upgrade"] if arguments.upgrade else []

@@ -24,6 +24,7 @@ from . import sentiment as sentiment
 from . import skeleton as skeleton
 from . import sources as sources
 from . import spans as spans
+from . import spread as spread
 from . import strategies as strategies
 from . import tuning as tuning
 from . import unfreezing as unfreezing

@@ -86,6 +86,18 @@ def backends(_out: Path) -> bool:
     return _on("torch", "torch==2.13.0", *core, "tests/page/test_editions.py") and _on("jax", "jax", *few)
 
 
+def engines(_out: Path) -> bool:
+    """Passes by loky's, Dask's and the standard pool: the same bytes, also where a worker is killed."""
+    with tempfile.TemporaryDirectory(prefix="engines-") as scratch:
+        python = f"{scratch}/environment/bin/python"
+        pocket = {**os.environ, "TLHELPERS_EDITION": "pocket"}
+        return (
+            _run(sys.executable, "-m", "venv", f"{scratch}/environment")
+            and _run(python, "-m", "pip", "install", "-q", "loky", "--editable", f"{ROOT}[dask,tensorflow]")
+            and _run(python, "-m", "tools.checks.engines", environment=pocket)
+        )
+
+
 NOT_CORE = [f"tests/test_{name}.py" for name in ("benchmarks", "pretraining", "project")]
 ON_JAX = ("explain", "freezing", "hosts", "prefix")  # all of them take half an hour there
 
@@ -155,7 +167,20 @@ def pages(out: Path) -> Path:
 
 PARTS: dict[str, Callable[[Path], bool]] = {
     part.__name__: part
-    for part in (links, axe, digits, exercises, graphs, inputs, families, backends, oldest, newest, colab)
+    for part in (
+        links,
+        axe,
+        digits,
+        exercises,
+        graphs,
+        inputs,
+        families,
+        backends,
+        engines,
+        oldest,
+        newest,
+        colab,
+    )
 }
 
 
