@@ -30,9 +30,9 @@ __all__ = ["METHODS", "SIZES", "STUDY", "asked", "chrf", "draw", "learn", "load"
 
 Array = npt.NDArray[Any]
 
-METHODS = ("MiniLM", "random weights", "from scratch", "nearest pair")
-"""A decoder that reads the frozen encoder's states; with random weights; with a recurrent encoder that trains
-along; the nearest training sentence's translation, copied."""
+METHODS = ("MiniLM", "random weights", "nearest pair")
+"""A decoder that reads the frozen encoder's states; the same with random weights; the nearest training
+sentence's translation, copied."""
 WAYS = ("words", "letters", "vectors")  # of being near: words in common, runs of letters, MiniLM's vectors
 SIZES = (1_000, 5_000)  # pairs to learn from
 LETTERS, LENGTH = 28, 13  # the most letters of a sentence; the most tokens that are read or written
@@ -155,12 +155,8 @@ def translator(x: Array) -> keras.Model:
     Attention looks at the English sentence. What it looks for is scaled, as by Vaswani et al., *Attention is
     all you need*, 2017: if not, many seeds never learn where to look.
     """
-    source = keras.Input(x.shape[1:], dtype=x.dtype)
-    if x.ndim == 3:
-        read = layers.BatchNormalization()(layers.Masking()(source))
-    else:
-        words = layers.Dropout(DROPOUT)(layers.Embedding(PIECES, WIDTH, mask_zero=True)(source))
-        read = layers.Bidirectional(layers.GRU(WIDTH // 2, return_sequences=True))(words)
+    source = keras.Input(x.shape[1:])
+    read = layers.BatchNormalization()(layers.Masking()(source))
     memory = layers.Dense(WIDTH)(layers.Dropout(DROPOUT)(read))
     start = layers.Dense(WIDTH, activation="tanh")(layers.GlobalAveragePooling1D()(memory))
     said = keras.Input((LENGTH,), dtype="int32")
@@ -194,12 +190,8 @@ def translate(model: keras.Model, x: Array, pieces: Any) -> list[str]:
 def _decoded(texts: list[str], method: str, pairs: int, seed: int, kind: Edition, rate: float) -> list[str]:
     """Learn from so many pairs by a method that trains, and translate."""
     english, swedish = draw(kind, pairs, seed=seed)
-    if method == "from scratch":
-        own = word_pieces(english)
-        x, given = (numbered(own, each)[:, 1:] for each in (english, texts))
-    else:
-        random = seed if method == "random weights" else None
-        x, given = (states(each, kind, random=random) for each in (english, texts))
+    random = seed if method == "random weights" else None
+    x, given = (states(each, kind, random=random) for each in (english, texts))
     pieces = word_pieces(swedish)
     keras.utils.set_random_seed(seed)
     model = translator(x)
@@ -220,7 +212,7 @@ def _rate(method: str, edition: Edition) -> float:
 def measure(edition: Edition, method: str, pairs: int, seed: int) -> dict[str, Any]:
     """A row: learn by a method, or copy, and translate. ``cpu_seconds`` are without the choice of a rate."""
     (held, truth), (english, references) = (asked(part) for part in load(edition)[1:])
-    rate = _rate(method, edition) if method in METHODS[:3] else 0
+    rate = _rate(method, edition) if method in METHODS[:2] else 0
     began, how = time.process_time(), (pairs, seed, edition)
     if rate:
         choice, said = f"rate {rate:g}", _decoded(english, method, *how, rate)
