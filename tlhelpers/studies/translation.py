@@ -18,12 +18,11 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.model_selection import train_test_split
 
 from tlhelpers import _formats, downloads
-from tlhelpers.encoders import embed
+from tlhelpers.encoders import MINILM, Encoder, embed, load_encoder
 from tlhelpers.features import precompute
 from tlhelpers.freezing import freeze
 from tlhelpers.page.editions import Edition
 
-from .answers import encoder
 from .skeleton import SEEDS, Study, best, climb, fit_with_cosine, in_words
 
 __all__ = ["METHODS", "SIZES", "STUDY", "asked", "chrf", "draw", "learn", "load", "measure", "translator"]
@@ -107,6 +106,12 @@ def _chrf(said: str, meant: str) -> float:
         shared, orders = (one & other).total(), orders + 1
         precision, recall = precision + shared / one.total(), recall + shared / other.total()
     return 100 * 5 * precision * recall / max((4 * precision + recall) * orders, 1e-9)
+
+
+@functools.cache
+def encoder(edition: Edition) -> Encoder:
+    """The edition's encoder, loaded once: nothing in it trains."""
+    return load_encoder({"full": MINILM, "pocket": "tiny"}[edition.name])
 
 
 def _copied(texts: Sequence[str], by: str, pairs: int, seed: int, edition: Edition) -> list[str]:
