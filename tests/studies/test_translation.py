@@ -112,6 +112,18 @@ def test_what_is_no_token_is_not_looked_at():
     np.testing.assert_allclose(long.predict_on_batch([states, said]), expected, atol=1e-4)
 
 
+def test_nothing_is_written_after_the_end():
+    pieces = translation.word_pieces(["ja", "ja"])
+    said = np.full(translation.LENGTH, pieces.encode("ja").ids[0])
+    said[1] = translation.END
+
+    class Model:
+        def predict_on_batch(self, _):
+            return np.eye(pieces.get_vocab_size())[said][None]
+
+    assert translation.translate(Model(), np.zeros((1, 4, 6)), pieces) == ["ja"]
+
+
 def test_a_decoder_learns_the_stand_in(monkeypatch):
     pytest.importorskip("keras_hub", reason="needs the extra 'text'")
     monkeypatch.setattr(translation, "WIDTH", 48)
