@@ -505,6 +505,29 @@ def test_the_real_fables_are_all_there(full_data):
     assert all(len(text) > 150 and "  " not in text for _, text in found)
 
 
+def pairs(*lines, more=""):
+    return zipped(
+        {"_about.txt": b"", "swe.txt": "".join(f"{line}\n" for line in lines).encode() + more.encode()}
+    )
+
+
+PAIRS = ("Go.\tGå.\tCC-BY 2.0 (France) Attribution: tatoeba.org #1 (a) & #2 (b)", "Hi! \tHej\u2028då!\tc & d")
+
+
+def test_pairs_come_with_their_authors(read, monkeypatch):
+    monkeypatch.setattr(_formats, "LEAST_PAIRS", 2)
+    first, second = read("sentence_pairs", pairs(*PAIRS, more="\n"))
+    assert first == ("Go.", "Gå.", "CC-BY 2.0 (France) Attribution: tatoeba.org #1 (a) & #2 (b)")
+    assert second == ("Hi!", "Hej\u2028då!", "c & d")  # a line ends with a line feed, and with nothing else
+    assert read("pairs_counted", pairs(*PAIRS)).startswith("2 pairs; ")
+
+
+def test_the_real_pairs_are_all_there(full_data):
+    found = _formats.sentence_pairs(full_data / "swe-eng.zip")
+    assert (len(found), found[0][:2]) == (25_286, ("Go.", "Gå."))
+    assert all("tatoeba.org #" in who for _, _, who in found)
+
+
 LAYOUT = dict(zip(_formats.LLAMA, (8, 6, 2, 4, 2, 10, 5), strict=True))
 
 
@@ -675,6 +698,15 @@ REFUSED = {
         "expected the answer 'dance.' at -6 in its paragraph": squad(start=-6, answer="dance."),
         "expected the answer 'Bees' at '0' in its paragraph": squad(start="0"),
         "can't decode byte 0xff": b"\xff",
+    },
+    "sentence_pairs": {
+        "expected a file swe.txt in the archive, got none": zipped({"fra.txt": b""}),
+        "can't decode byte 0xff": zipped({"swe.txt": b"\xff"}),
+        "expected two sentences and their authors in each line, got 'Go.* as 2": pairs(PAIRS[0], "Go.\tGå."),
+        "in each line, got 'Go.* as 1": pairs("Go.\t \tc & d"),
+        "in each line, got 'a.*d' as 1": pairs("a\tb\tc\td"),
+        "expected 20,000 pairs or more, got 2": pairs(*PAIRS),
+        "at most 30,000,000 bytes in the archive, got 31,": zipped({"swe.txt": bytes(31_000_000)}),
     },
     "llama_weights": {
         "from 1 to 65,535 at the beginning, got {}": b"",

@@ -439,6 +439,36 @@ def _some_text(what: str, where: str, text: Any) -> str:
     return text
 
 
+def sentence_pairs(path: Path) -> tuple[tuple[str, str, str], ...]:
+    """English sentences, Swedish translations of them and who wrote both, from Tatoeba.
+
+    One English sentence may come with several translations. As manythings.org packs them, in the order there.
+    """
+    with zipfile.ZipFile(path) as archive:
+        _check_size(archive, most=30_000_000)
+        if "swe.txt" not in archive.namelist():
+            raise ValueError("expected a file swe.txt in the archive, got none")
+        text = archive.read("swe.txt").decode("utf-8")
+    lines = [line.split("\t") for line in text.split("\n") if line.strip()]
+    for number, line in enumerate(lines, start=1):
+        if len(line) != 3 or not all(part.strip() for part in line):
+            got = "\t".join(line)[:60]
+            raise ValueError(
+                f"expected two sentences and their authors in each line, got {got!r} as {number}"
+            )
+    if len(lines) < LEAST_PAIRS:
+        raise ValueError(f"expected {LEAST_PAIRS:,} pairs or more, got {len(lines):,}")
+    return tuple((english.strip(), swedish.strip(), who.strip()) for english, swedish, who in lines)
+
+
+LEAST_PAIRS = 20_000
+
+
+def pairs_counted(path: Path) -> str:
+    """Say what was found, as the file is made anew under the same name now and then."""
+    return f"{len(sentence_pairs(path)):,} pairs; the official file has no version and no known digest"
+
+
 WORD_VECTORS = 5_000
 """How many word vectors are read: those of the most frequent words."""
 

@@ -26,6 +26,7 @@ from . import sources as sources
 from . import spans as spans
 from . import spread as spread
 from . import strategies as strategies
+from . import translation as translation
 from . import tuning as tuning
 from . import unfreezing as unfreezing
 from . import xrays as xrays

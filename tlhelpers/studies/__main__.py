@@ -20,7 +20,7 @@ from .skeleton import Study, measure
 MODULES = (
     *("article", "beyond", "readouts", "curve", "freezing_map", "limits", "unfreezing", "sources"),
     *("flowers", "sentiment", "xrays", "credit", "cells", "fables", "faces", "answers", "spans", "fraud"),
-    *("scans", "tuning", "distil", "spread"),
+    *("scans", "tuning", "distil", "translation", "spread"),
 )
 
 
