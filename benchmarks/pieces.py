@@ -557,6 +557,7 @@ PIECES: dict[str, Any] = {
         matrix_rate,
         passes,
         steps,
+        fused_steps,
         array_feed,
     )
 }
