@@ -445,7 +445,7 @@ def steps(images: int = 1600, repeats: int = 5) -> Result:
     return {name: float(np.median(values)) for name, values in found.items()}
 
 
-def fused_steps(number: int = 60, repeats: int = 5, nudge: float = 1e-7) -> Result:
+def fused_steps(number: int = 60, repeats: int = 3, nudge: float = 1e-7) -> Result:
     """Steps as Keras makes them, as this book did, and fused: milliseconds, by clock and by processor.
 
     Sides take turns. And the losses of the first 50 steps, with those of a start that was nudged: these steps
