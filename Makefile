@@ -13,6 +13,9 @@ TIMED := $(shell grep -lE 'perf_counter|process_time' book/*.ipynb book/*/*.ipyn
 SOLUTIONS ?=
 # Unit tests share nothing, so as many run side by side.
 UNIT_WORKERS ?= 2
+# Where processes fill the cores, TensorFlow's operations need no threads of their own: a training step then takes
+# two thirds of the processor time.
+SIDE_BY_SIDE := TF_NUM_INTRAOP_THREADS=1
 # What unit tests measure of themselves; COV= for none, which is quicker on Python 3.11.
 COV ?= --cov=tlhelpers
 PORT ?= 8000
@@ -52,11 +55,11 @@ test: env ## make the environment, run unit tests, notebook checks and every cha
 env: $(STAMPS)/env ## make the environment, in .venv
 
 unit: env ## unit tests, doctests and notebook checks (no chapter is executed)
-	$(PY) -m pytest -n $(UNIT_WORKERS) $(COV)
+	$(SIDE_BY_SIDE) $(PY) -m pytest -n $(UNIT_WORKERS) $(COV)
 
 execute: env ## execute a copy of every chapter, in out/src; the tree stays clean
 	$(PY) -m tools.book.build copy --out $(OUT) $(if $(SOLUTIONS),--solutions)
-	$(NBMAKE) -n $(NB_WORKERS) --dist worksteal $(patsubst %,$(OUT)/src/%,$(filter-out $(TIMED),$(CHAPTERS)))
+	$(if $(filter-out 0,$(NB_WORKERS)),$(SIDE_BY_SIDE)) $(NBMAKE) -n $(NB_WORKERS) --dist worksteal $(patsubst %,$(OUT)/src/%,$(filter-out $(TIMED),$(CHAPTERS)))
 	$(if $(TIMED),$(NBMAKE) -n 0 $(patsubst %,$(OUT)/src/%,$(TIMED)))
 
 build: env ## build the book from the chapters that were executed last
