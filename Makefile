@@ -14,7 +14,7 @@ SOLUTIONS ?=
 # Unit tests share nothing, so as many run side by side.
 UNIT_WORKERS ?= 2
 # Where processes fill the cores, TensorFlow's operations need no threads of their own: a training step then takes
-# two thirds of the processor time.
+# seven to eight tenths of the processor time.
 SIDE_BY_SIDE := TF_NUM_INTRAOP_THREADS=1
 # What unit tests measure of themselves; COV= for none, which is quicker on Python 3.11.
 COV ?= --cov=tlhelpers
