@@ -165,6 +165,20 @@ def test_the_saved_and_the_cloned_model_are_plain(tmp_path: Path) -> None:
     trained_on(loaded)
 
 
+def test_refreshed_averages_are_those_of_a_plain_model() -> None:
+    x = np.random.default_rng(0).normal(size=(20, 4, 4, 3)).astype("float32")
+    refreshed = []
+    for fused in (False, True):
+        model = network(layers.BatchNormalization())
+        model.compile("adam", "mse")
+        if fused:
+            tl.fuse(model)
+        tl.refresh_batch_norm(model, x, batch_size=5)
+        assert ("call" in vars(model.layers[1])) == fused
+        refreshed.append(model.get_weights())
+    assert_same(*refreshed)
+
+
 def trained_on(model: keras.Model) -> list[np.ndarray]:
     model.fit(np.ones((6, 4, 4, 3)), np.ones((6, 2)), verbose=0)
     return list(model.get_weights())

@@ -287,7 +287,8 @@ def refresh_batch_norm(model: keras.Model, inputs: npt.NDArray[Any], *, batch_si
     with contextlib.ExitStack() as undo:
         for layer in layers:
             undo.callback(setattr, layer, "momentum", layer.momentum)
-            undo.callback(delattr, layer, "call")
+            own = vars(layer).get("call")
+            undo.callback(setattr, layer, "call", own) if own else undo.callback(delattr, layer, "call")
             layer.call = _averaging(layer)
         for number in range(batches):
             rows = slice(number * batch_size, (number + 1) * batch_size)

@@ -120,6 +120,11 @@ CALLS: dict[type, Callable[..., Any]] = {
 }
 
 
+def is_fused(layer: keras.Layer) -> bool:
+    """Whether a layer's call is one of these, which outside of training is Keras' own."""
+    return getattr(vars(layer).get("call"), "__func__", None) in CALLS.values()
+
+
 def _update(self: Any, gradient: Any, variable: Any, learning_rate: Any) -> None:
     if hasattr(gradient, "indices"):  # an embedding's, of some rows
         type(self).update_step(self, gradient, variable, learning_rate)

@@ -86,6 +86,15 @@ def test_layers_and_what_is_folded_into_them(middle, images, tmp_path):
     close(model, tmp_path, images=images)
 
 
+def test_a_fused_model_is_written_as_a_plain_one(images, tmp_path):
+    middle = [layers.DepthwiseConv2D(3), layers.BatchNormalization(), layers.Flatten()]
+    first = [keras.Input((8, 8)), layers.Rescaling(1 / 255), layers.Reshape((8, 8, 1))]
+    model = trained_looking(keras.Sequential([*first, *middle, layers.Dense(10, "softmax")]))
+    model.compile("adam", "mse")
+    assert tl.fuse(model)["BatchNormalization"] == 1
+    close(model, tmp_path, images=images)
+
+
 @pytest.mark.parametrize("rectifier", [layers.ReLU(), layers.Activation("relu6")])
 def test_a_layer_whose_result_is_used_twice_keeps_it_unfolded(rectifier, images, tmp_path):
     inputs = keras.Input((8, 8, 1))

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from tlhelpers import cache
 from tlhelpers._graph import flat, nodes, original
 from tlhelpers._trial import check_predict
+from tlhelpers.fused import is_fused
 
 __all__ = ["Exported", "export"]
 
@@ -256,7 +257,7 @@ KNOWN = (
 
 def _check_known(layer: Any) -> None:
     """Refuse a layer of another class, also a subclass, or with an option of all layers that changes it."""
-    if type(layer) not in KNOWN or "call" in vars(layer):
+    if type(layer) not in KNOWN or ("call" in vars(layer) and not is_fused(layer)):
         raise TypeError(
             f"{layer.name}: expected a layer that the page's program knows, got {_kind(layer)}. "
             "page.web.export says which it knows; add the operation there and in digit-model.js."

@@ -186,7 +186,7 @@ def _thousand(edition: Edition, network: str, storage: str, workers: int) -> dic
     """Seconds between two parts, once every worker is busy."""
     chosen = task(network)
     ahead = under_way(chosen.examples.nbytes)
-    rounds = 2 * min(workers, ahead)
+    rounds = 2 * max(10, min(workers, ahead))
     # The first ones are sent at once, then those in place of what was done meanwhile; the others in step.
     done = run_pass(chosen, workers, 2 * ahead + rounds + 1, chosen.part_s, STORAGE[storage])
     seconds = (done.sent[-1] - done.sent[2 * ahead]) / rounds
