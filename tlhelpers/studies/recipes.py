@@ -312,6 +312,10 @@ class FineTune(Head):
         freeze(model.get_layer("backbone"), train_from=self.train_from, batch_norm="train")
         return model
 
+    def compile(self, steps: int, suffix: keras.Model) -> None:
+        compile_as_article(suffix)
+        fuse(suffix)
+
     def start(self) -> tuple[keras.Model, str]:
         model = article_head(self.edition, seed=self.seed).model
         backbone = model.get_layer("backbone")
@@ -341,6 +345,7 @@ class _Ours(Head):
 
     def compile(self, steps: int, suffix: keras.Model) -> None:
         compile_as_ours(suffix, steps=steps)
+        fuse(suffix)
 
 
 def our_passes(edition: editions.Edition) -> int:
@@ -380,7 +385,6 @@ def train_behind(
     features = precompute(prefix, images)
     held = (precompute(prefix, validation.images), validation.labels) if validation else None
     compiling(suffix)
-    fuse(suffix)
     keras.utils.set_random_seed(seed)
     how: dict[str, Any] = {"batch_size": batch_size, "epochs": epochs, "callbacks": [*callbacks]}
     return suffix.fit(features, labels, validation_data=held, verbose=0, **how)

@@ -76,7 +76,7 @@ def task(name: str, images: int = features.PART_IMAGES) -> Task:
         seconds.append(time.process_time() - began)
     made = Task(prefix, examples, rows, run, min(seconds))
     began = time.process_time()
-    return made._replace(begin_s=run_pass(made, 1, 1).began - began)
+    return Task(*made[:-1], run_pass(made, 1, 1).began - began)
 
 
 class Simulated(Executor):
