@@ -5,7 +5,6 @@ trains. And the protocol of MTEB's task MNIST: 16 digits a class, logistic regre
 """
 
 import dataclasses
-import functools
 import time
 import warnings
 from collections.abc import Callable
@@ -189,7 +188,10 @@ def _head_only(edition: Edition, few: tl.datasets.Split, seed: int, setting: str
 
 
 def _fit(model: keras.Model, at: str, x: Array, y: Array, rate: Any, **how: Any) -> None:
-    compiling = functools.partial(recipes.compile_with, keras.optimizers.Adam(rate))
+    def compiling(suffix: keras.Model) -> None:
+        recipes.compile_with(keras.optimizers.Adam(rate), suffix)
+        tl.fuse(suffix)
+
     recipes.train_behind(model, at, x, y, compiling=compiling, **how)
 
 
