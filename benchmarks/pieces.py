@@ -65,7 +65,7 @@ def plain(images: int = IMAGES, head_epochs: int = 10, tune_epochs: int = 5, see
 
 
 def cached(images: int = IMAGES, head_epochs: int = 10, tune_epochs: int = 5, seed: int = 0) -> Result:
-    """The same recipe with the frozen part computed once."""
+    """The same recipe with the frozen part computed once and the steps fused."""
     return _article(images, head_epochs, tune_epochs, seed, once=True)
 
 
@@ -87,6 +87,8 @@ def _article(images: int, head_epochs: int, tune_epochs: int, seed: int, *, once
                 x, x_validation = (tl.precompute(prefix, part.images) for part in (train, validation))
                 laps.lap(f"{phase} prefix")
                 recipes.compile_as_article(trained)
+                if phase == "tune":
+                    tl.fuse(trained)
             else:
                 trained.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
             clock = _Clock()
@@ -213,6 +215,7 @@ def _fit_ours(
 ) -> Result:
     steps = -(-len(x) // batch_size)
     recipes.compile_as_ours(model, steps=epochs * steps)
+    tl.fuse(model)
     watch = _Watch(laps, steps, x_validation, labels_validation)
     keras.utils.set_random_seed(seed)
     model.fit(x, labels, batch_size=batch_size, epochs=epochs, verbose=0, callbacks=[watch])
@@ -230,6 +233,7 @@ def convnet(budget_s: float, images: int = IMAGES, seed: int = 0) -> Result:
         # Seconds of a step, from a short run that counts as spent.
         trial = tl.backbones.small_convnet((28, 28), seed=seed)
         recipes.compile_as_ours(trial, steps=100)
+        tl.fuse(trial)
         trial.fit(copies[:2560], labels[:2560], batch_size=128, verbose=0)
         began = time.perf_counter()
         trial.fit(copies[: 60 * 128], labels[: 60 * 128], batch_size=128, verbose=0)
