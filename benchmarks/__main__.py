@@ -207,7 +207,7 @@ def pointwise_step_speedup(bench: Bench) -> Figures:
 def fused_step_speedup(bench: Bench) -> Figures:
     """A training step as Keras makes it, and as this book did, over a fused one; losses beside a nudge's."""
     figures: Figures = {}
-    measured = bench("fused_steps")
+    measured = bench("fused_steps", one_thread=False)
     for recipe in ("article", "ours"):
         found = measured[recipe]
         for at, clock in enumerate(("", "_processor")):
@@ -217,6 +217,18 @@ def fused_step_speedup(bench: Bench) -> Figures:
             )
         for side in ("fused", "nudged"):
             figures[f"{side}_first_50_steps_{recipe}"] = _largest_difference(found["losses"], side)
+    return figures
+
+
+def one_thread_step_speedup(bench: Bench) -> Figures:
+    """A training step by the clock with TensorFlow's threads, over one with a single thread an operation."""
+    several, one = (bench("fused_steps", one_thread=alone) for alone in (False, True))
+    figures: Figures = {}
+    for recipe in ("article", "ours"):
+        keras_s, fused_s = (several[recipe][side][0] for side in ("keras", "fused"))
+        figures[f"one_thread_step_speedup_{recipe}_keras"] = keras_s / one[recipe]["keras"][0]
+        figures[f"one_thread_step_speedup_{recipe}_fused"] = fused_s / one[recipe]["fused"][0]
+        figures[f"one_thread_step_speedup_{recipe}_both"] = keras_s / one[recipe]["fused"][0]
     return figures
 
 
@@ -343,6 +355,7 @@ FIGURES: dict[str, Callable[[Bench], Figures]] = {
         matrix_peak_share,
         pointwise_step_speedup,
         fused_step_speedup,
+        one_thread_step_speedup,
         array_feed_speedup,
         time_to_article_accuracy_speedup,
         phase1_speedup,

@@ -449,12 +449,18 @@ def steps(images: int = 1600, repeats: int = 5) -> Result:
     return {name: float(np.median(values)) for name, values in found.items()}
 
 
-def fused_steps(number: int = 60, repeats: int = 3, nudge: float = 1e-7) -> Result:
+def fused_steps(
+    number: int = 60, repeats: int = 3, nudge: float = 1e-7, *, one_thread: bool = False
+) -> Result:
     """Steps as Keras makes them, as this book did, and fused: milliseconds, by clock and by processor.
+
+    With one thread each operation has one, and operations still run beside each other.
 
     Sides take turns. And the losses of the first 50 steps, with those of a start that was nudged: these steps
     magnify any difference, so fused ones should part from plain ones no more than nudged ones do.
     """
+    if one_thread:
+        tf.config.threading.set_intra_op_parallelism_threads(1)
     train, _, _ = _parts(IMAGES)
     result: Result = {}
     for recipe, cut, batch in (
