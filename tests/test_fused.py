@@ -8,11 +8,11 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 import tlhelpers as tl
 from tlhelpers import _backend
 
+tf = pytest.importorskip("tensorflow")
 layers = keras.layers
 
 

@@ -110,5 +110,6 @@ def test_another_backbone(monkeypatch):
     exact = keras.ops.convert_to_numpy(prefix(images, training=False))  # no graph: it would take longer
     whole = keras.ops.convert_to_numpy(model(images, training=False))
     # Random weights make small numbers of an image: a millionth here.
-    np.testing.assert_allclose(suffix(exact, training=False), whole, atol=1e-4 * np.abs(whole).max())
+    joined = keras.ops.convert_to_numpy(suffix(exact, training=False))
+    np.testing.assert_allclose(joined, whole, atol=1e-4 * np.abs(whole).max())
     assert np.abs(tl.precompute(prefix, images) - exact).max() <= 1e-3 * np.abs(exact).max()
