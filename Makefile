@@ -13,9 +13,9 @@ TIMED := $(shell grep -lE 'perf_counter|process_time' book/*.ipynb book/*/*.ipyn
 SOLUTIONS ?=
 # Unit tests share nothing, so as many run side by side.
 UNIT_WORKERS ?= 2
-# Where processes fill the cores, TensorFlow's operations need no threads of their own: a training step then takes
-# seven to eight tenths of the processor time.
-SIDE_BY_SIDE := TF_NUM_INTRAOP_THREADS=1
+# Where processes fill the cores, neither TensorFlow's operations nor NumPy's need threads of their own. A training
+# step then takes seven to eight tenths of the processor time, logistic regression a fifth: its threads wait awake.
+SIDE_BY_SIDE := TF_NUM_INTRAOP_THREADS=1 OPENBLAS_NUM_THREADS=1
 # What unit tests measure of themselves; COV= for none, which is quicker on Python 3.11.
 COV ?= --cov=tlhelpers
 PORT ?= 8000

@@ -22,6 +22,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, PredefinedSplit, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from tlhelpers import cache, datasets, page
 from tlhelpers._graph import walk
@@ -323,8 +324,10 @@ def search(
         width = 1 if rows.ndim == 1 else rows.shape[1]
         folds = PredefinedSplit([-1] * len(rows) + [0] * len(held))
         tried = GridSearchCV(classifier(width), grid(width), cv=folds, refit=False, scoring=scoring)
-        tried.fit(np.concatenate([rows, held]), np.concatenate([labels, validation_labels]))
-        fitted = clone(classifier(width)).set_params(**tried.best_params_).fit(rows, labels)
+        fitted = clone(classifier(width))
+        with threadpool_limits(1):  # threads of small matrices wait for each other
+            tried.fit(np.concatenate([rows, held]), np.concatenate([labels, validation_labels]))
+            fitted.set_params(**tried.best_params_).fit(rows, labels)
         found.append(Chosen(fitted, name, tried.best_params_, float(tried.best_score_)))
     return max(found, key=lambda each: each.score)
 
