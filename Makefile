@@ -5,7 +5,7 @@ VENV ?= .venv
 # Where a run puts its copy of the chapters and its book. Another OUT is another run.
 OUT ?= out
 # How many chapters are executed side by side; 2 is quicker on a machine with memory to spare.
-# Those that compare seconds are executed afterwards, alone; none are with TIMED=.
+# Those that compare seconds are executed before them, alone; none are with TIMED=.
 NB_WORKERS ?= 0
 CHAPTERS := $(wildcard book/mnist/*.ipynb) $(filter-out book/mnist/%,$(wildcard book/*.ipynb book/*/*.ipynb))
 TIMED := $(shell grep -lE 'perf_counter|process_time' book/*.ipynb book/*/*.ipynb)
@@ -13,9 +13,10 @@ TIMED := $(shell grep -lE 'perf_counter|process_time' book/*.ipynb book/*/*.ipyn
 SOLUTIONS ?=
 # Unit tests share nothing, so as many run side by side.
 UNIT_WORKERS ?= 2
-# Where processes fill the cores, neither TensorFlow's operations nor NumPy's need threads of their own. A training
-# step then takes seven to eight tenths of the processor time, logistic regression a fifth: its threads wait awake.
-SIDE_BY_SIDE := TF_NUM_INTRAOP_THREADS=1 OPENBLAS_NUM_THREADS=1
+# Where processes fill the cores, operations need no threads of their own: neither TensorFlow's nor NumPy's and
+# scikit-learn's (OpenBLAS obeys OpenMP's variable). A training step then takes seven to eight tenths of the
+# processor time, logistic regression a fifth: threads that wait for each other wait awake.
+SIDE_BY_SIDE := TF_NUM_INTRAOP_THREADS=1 OMP_NUM_THREADS=1
 # What unit tests measure of themselves; COV= for none, which is quicker on Python 3.11.
 COV ?= --cov=tlhelpers
 PORT ?= 8000
@@ -31,8 +32,6 @@ unexport PYTHONDONTWRITEBYTECODE
 # Quiet logs: TensorFlow's start-up notes, and the debugger's warning in each kernel.
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 export PYDEVD_DISABLE_FILE_VALIDATION ?= 1
-# OpenMP's threads wait in their sleep: two processes on two cores would else wait for each other at full speed.
-export OMP_WAIT_POLICY ?= passive
 # The kernel is the environment's own, whatever kernels the user has installed.
 export JUPYTER_PREFER_ENV_PATH ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
@@ -59,8 +58,8 @@ unit: env ## unit tests, doctests and notebook checks (no chapter is executed)
 
 execute: env ## execute a copy of every chapter, in out/src; the tree stays clean
 	$(PY) -m tools.book.build copy --out $(OUT) $(if $(SOLUTIONS),--solutions)
-	$(if $(filter-out 0,$(NB_WORKERS)),$(SIDE_BY_SIDE)) $(NBMAKE) -n $(NB_WORKERS) --dist worksteal $(patsubst %,$(OUT)/src/%,$(filter-out $(TIMED),$(CHAPTERS)))
 	$(if $(TIMED),$(NBMAKE) -n 0 $(patsubst %,$(OUT)/src/%,$(TIMED)))
+	$(if $(filter-out 0,$(NB_WORKERS)),$(SIDE_BY_SIDE)) $(NBMAKE) -n $(NB_WORKERS) --dist worksteal $(patsubst %,$(OUT)/src/%,$(filter-out $(TIMED),$(CHAPTERS)))
 
 build: env ## build the book from the chapters that were executed last
 	$(PY) -m tools.book.build build --out $(OUT)
