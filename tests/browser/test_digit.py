@@ -198,6 +198,7 @@ def test_undo_takes_back_one_stroke(chapter: Page) -> None:
     four, paper = STROKES[12]["strokes"], chapter.locator(".digit-pad__paper")
     draw(chapter, four[:1])
     one = pixels(paper)
+    assert one.any(), "nothing is drawn"
     draw(chapter, four[1:])
     chapter.get_by_role("button", name="Undo").click()
     assert (pixels(paper) == one).all()
