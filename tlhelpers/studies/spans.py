@@ -279,7 +279,8 @@ STUDY = Study(
     again=_again,
     like=("way", "labels"),
     value="first",
-    where=f"labels == {FEW}",
+    # The other ways take half a minute a row.
+    where=f"labels == {FEW} and way == 'head alone'",
 )
 
 
