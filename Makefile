@@ -5,7 +5,8 @@ VENV ?= .venv
 # Where a run puts its copy of the chapters and its book. Another OUT is another run.
 OUT ?= out
 # How many chapters are executed side by side; 2 is quicker on a machine with memory to spare.
-# Those that read the clock are executed before them, alone; none are with TIMED=. Processor time is counted anywhere.
+# Those that read the clock are executed before them, alone; none are with TIMED=. Those that count processor
+# time are executed beside others.
 NB_WORKERS ?= 0
 CHAPTERS := $(wildcard book/mnist/*.ipynb) $(filter-out book/mnist/%,$(wildcard book/*.ipynb book/*/*.ipynb))
 TIMED := $(shell grep -l perf_counter book/*.ipynb book/*/*.ipynb)
